@@ -1,0 +1,7 @@
+"""How a model says log-likelihood, and the reference it is compared with."""
+
+from mmpo.adapters.denoising import Denoising
+from mmpo.adapters.flow import Flow
+from mmpo.adapters.reference import AdaptersOff, FrozenCopy
+
+__all__ = ["AdaptersOff", "Denoising", "Flow", "FrozenCopy"]

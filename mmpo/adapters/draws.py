@@ -1,0 +1,64 @@
+"""Counter-based randomness: what a group draws depends on seed, group id and visit, never on batch, rank or order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mmpo.contracts import Batch, Draw
+
+
+def generator(seed: int, group: str, visit: int, stream: str) -> torch.Generator:
+    """A CPU generator of its own for one quantity (`stream`) of one visit of one group."""
+    text = f"{seed}/{group}/{visit}/{stream}".encode()
+    number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+    return torch.Generator().manual_seed(number & (2**63 - 1))
+
+
+def draw_groups(
+    batch: Batch,
+    seed: int,
+    visit: int | Sequence[int] | None,
+    *,
+    band: tuple[float, float],
+    prompt_dropout: float,
+) -> Draw:
+    """One draw per group of the batch, on the batch's device.
+
+    Args:
+        batch: B groups of K candidates with latents [B, K, C, H, W].
+        seed: of the run.
+        visit: one number for all groups, one per group, or None for `batch.visits`.
+        band: the noise level's quantile is uniform in [low, high).
+        prompt_dropout: probability that a group is trained on the empty prompt.
+    """
+    count, candidates, *latent = batch.latent_mean.shape
+    visits = _visits(batch, visit)
+    like = {"device": batch.latent_mean.device, "dtype": batch.latent_mean.dtype}
+    times, noises, posteriors, drops = [], [], [], []
+    for group, number in zip(batch.ids, visits, strict=True):
+        # The precision of a draw is fixed (float64 for the time, float32 for the noise), so that runs in
+        # different precisions see the same draws.
+        times.append(torch.rand((), generator=generator(seed, group, number, "time"), dtype=torch.float64))
+        noises.append(torch.randn(latent, generator=generator(seed, group, number, "noise")))
+        posteriors.append(torch.randn([candidates, *latent], generator=generator(seed, group, number, "posterior")))
+        drops.append(torch.rand((), generator=generator(seed, group, number, "drop")) < prompt_dropout)
+    low, high = band
+    assert count == len(times)
+    return Draw(
+        time=(low + (high - low) * torch.stack(times)).to(batch.latent_mean.device),
+        noise=torch.stack(noises).to(**like),
+        posterior_noise=torch.stack(posteriors).to(**like),
+        drop_prompt=torch.stack(drops).to(batch.latent_mean.device),
+    )
+
+
+def _visits(batch: Batch, visit: int | Sequence[int] | None) -> Sequence[int]:
+    if visit is None:
+        return batch.visits
+    if isinstance(visit, int):
+        return [visit] * len(batch.ids)
+    return visit

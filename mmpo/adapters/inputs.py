@@ -1,0 +1,40 @@
+"""What every surrogate prepares for its forward: clean latents, conditions per sample, the error in float32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mmpo.contracts import Batch, Draw
+
+
+def clean_latents(batch: Batch, draw: Draw) -> Tensor:
+    """x_0 [B, K, C, H, W]: a sample of the VAE's posterior, the same for policy and reference."""
+    return batch.latent_mean + batch.latent_std * draw.posterior_noise
+
+
+def sample_conditions(batch: Batch, draw: Draw) -> dict[str, Tensor]:
+    """Per name [B·K, ...]: each candidate's condition, the empty prompt where the draw drops the group's."""
+    count, candidates = batch.latent_mean.shape[:2]
+    conditions = {}
+    for name, value in batch.condition.items():
+        each = value.expand(count, candidates, *value.shape[2:])
+        null = batch.null_condition[name].expand_as(each)
+        drop = draw.drop_prompt.view(count, *[1] * (each.dim() - 1))
+        conditions[name] = torch.where(drop, null, each).flatten(0, 1)
+    return conditions
+
+
+def per_sample(value: Tensor, candidates: int) -> Tensor:
+    """[B, ...] -> [B·K, ...]: what a group shares, repeated for each of its candidates."""
+    return value.repeat_interleave(candidates, dim=0)
+
+
+def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """[N, C, H, W] twice -> [N], mean over C, H, W, in float32 or better.
+
+    A log-ratio is a difference of errors near 1e-4 under errors near 0.1; half precision would lose it.
+    """
+    if prediction.dtype != torch.float64:
+        prediction, target = prediction.float(), target.float()
+    return (prediction - target).square().flatten(1).mean(1)

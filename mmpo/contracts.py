@@ -1,0 +1,91 @@
+"""What the parts pass to each other. Losses, adapters and data know these, never one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from torch import Tensor, nn
+
+Condition = Mapping[str, Tensor]
+"""What a denoiser is conditioned on, by name; the leading dimension counts samples."""
+
+Predict = Callable[[Tensor, Tensor, Condition], Tensor]
+"""`predict(x_t [N, C, H, W], timesteps [N], condition) -> prediction [N, C, H, W]`."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B groups of K candidates, encoded.
+
+    Args:
+        ids: B group ids; draws are counted by them.
+        visits: B integers, how often each group was visited before.
+        latent_mean: [B, K, C, H, W], mean of the VAE's posterior, scaled as the denoiser expects it.
+        latent_std: [B, K, C, H, W], its deviation, in the same scale.
+        condition: per name [B, 1 or K, ...]: one condition for all candidates of a group, or one each.
+        null_condition: per name [...]: the empty prompt.
+    """
+
+    ids: Sequence[str]
+    visits: Sequence[int]
+    latent_mean: Tensor
+    latent_std: Tensor
+    condition: Condition
+    null_condition: Condition
+
+    def to(self, device: object, dtype: object | None = None) -> Batch:
+        """The batch on another device; floating tensors in `dtype` if one is given."""
+
+        def move(x: Tensor) -> Tensor:
+            x = x.to(device=device)  # type: ignore[call-overload]
+            return x.to(dtype) if dtype is not None and x.is_floating_point() else x  # type: ignore[call-overload]
+
+        return replace(
+            self,
+            latent_mean=move(self.latent_mean),
+            latent_std=move(self.latent_std),
+            condition={name: move(x) for name, x in self.condition.items()},
+            null_condition={name: move(x) for name, x in self.null_condition.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The randomness of one evaluation of a surrogate, shared by policy, reference and all candidates of a group.
+
+    Args:
+        time: [B] in (0, 1), the noise level's quantile: 0 clean, 1 pure noise.
+        noise: [B, C, H, W] standard normal.
+        posterior_noise: [B, K, C, H, W] standard normal, for the VAE's posterior.
+        drop_prompt: [B] bool, whether the group is trained on the empty prompt.
+    """
+
+    time: Tensor
+    noise: Tensor
+    posterior_noise: Tensor
+    drop_prompt: Tensor
+
+
+class Adapter(Protocol):
+    """How a model says log-likelihood."""
+
+    def draw(
+        self, batch: Batch, seed: int, visit: int | Sequence[int] | None = None, *, band: tuple[float, float] | None = None
+    ) -> Draw:
+        """Counter-based randomness of each group's id and visit; `band` restricts the noise level's quantile."""
+        ...
+
+    def logp(self, model: Predict, batch: Batch, draw: Draw) -> Tensor:
+        """[B, K] log-likelihoods in float32 or better."""
+        ...
+
+
+class Reference(Protocol):
+    """The frozen model that the policy is compared with."""
+
+    def active(self) -> AbstractContextManager[nn.Module]:
+        """A context in which the returned module computes the reference's predictions."""
+        ...

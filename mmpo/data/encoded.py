@@ -1,0 +1,46 @@
+"""Encoded groups as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from mmpo.contracts import Batch
+from mmpo.data.encoding import Caches, EncodedRow
+
+
+class EncodedGroups:
+    """A sequence of groups with equal K, read from the caches when asked for.
+
+    Args:
+        rows: the index.
+        caches: of latents and texts.
+    """
+
+    def __init__(self, rows: Sequence[EncodedRow], caches: Caches) -> None:
+        self.rows = rows
+        self._caches = caches
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: Sequence[int], visits: Sequence[int] | int = 0) -> Batch:
+        """The groups at these positions, on the CPU.
+
+        Args:
+            indices: B positions.
+            visits: how often each was visited before; one number stands for all.
+        """
+        rows = [self.rows[index] for index in indices]
+        latents = [[self._caches.latents.get(image) for image in row.images] for row in rows]
+        texts = [self._caches.texts.get(row.prompt.text) for row in rows]
+        null = self._caches.texts.get("")
+        return Batch(
+            ids=[row.id for row in rows],
+            visits=[visits] * len(rows) if isinstance(visits, int) else list(visits),
+            latent_mean=torch.stack([torch.stack([x["mean"] for x in group]) for group in latents]),
+            latent_std=torch.stack([torch.stack([x["std"] for x in group]) for group in latents]),
+            condition={name: torch.stack([text[name] for text in texts]).unsqueeze(1) for name in null},
+            null_condition=dict(null),
+        )

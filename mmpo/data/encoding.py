@@ -1,0 +1,122 @@
+"""Pairs through the VAE and the text encoders, once: what remains is a light index and two caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmpo.data.cache import TensorCache
+from mmpo.data.images import decode, to_pixels
+from mmpo.data.readers import ReadReport
+from mmpo.records import Group, Prompt
+
+EncodeImages = Callable[[Tensor], tuple[Tensor, Tensor]]
+EncodePrompts = Callable[[Sequence[str]], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """A group whose images and prompt are in the caches.
+
+    Args:
+        id: the group's.
+        prompt: its prompt.
+        images: K image hashes, best first.
+        source: file and row.
+    """
+
+    id: str
+    prompt: Prompt
+    images: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class Caches:
+    """Latents by image hash ({mean, std}: [C, h, w]) and conditions by prompt text."""
+
+    latents: TensorCache
+    texts: TensorCache
+
+
+def encode_groups(
+    groups: Iterable[Group],
+    caches: Caches,
+    encode_images: EncodeImages,
+    encode_prompts: EncodePrompts,
+    *,
+    resolution: int,
+    batch_size: int = 16,
+    on_bad_row: str = "skip",
+    report: ReadReport | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[EncodedRow]:
+    """Fills the caches with what is not in them, and returns the index of usable groups.
+
+    Args:
+        groups: K candidates each; the images' bytes are not kept.
+        encode_images: pixels [N, 3, H, W] in [−1, 1] -> mean and deviation [N, C, h, w].
+        encode_prompts: N texts -> per name [N, ...]. The empty prompt is always encoded too.
+        resolution: pixels per side.
+        batch_size: groups per encoder call.
+        on_bad_row: "skip" counts a group with an unreadable image; "error" raises ValueError.
+        progress: is told how many groups are done.
+    """
+    report = report if report is not None else ReadReport()
+    rows: dict[str, EncodedRow] = {}
+    if "" not in caches.texts:
+        caches.texts.add([""], encode_prompts([""]))
+    for chunk in _chunks(groups, batch_size):
+        pixels: dict[str, Tensor] = {}
+        for group in chunk:
+            try:
+                hashes = _decode_group(group, caches.latents, pixels, resolution)
+            except ValueError as error:
+                if on_bad_row == "error":
+                    raise
+                report.add_bad(str(error))
+                continue
+            if group.id in rows:
+                report.counts["duplicates"] += 1
+            rows[group.id] = EncodedRow(group.id, group.prompt, hashes, group.source)
+        if pixels:
+            mean, std = encode_images(torch.stack(list(pixels.values())))
+            caches.latents.add(list(pixels), {"mean": mean, "std": std})
+        new = [text for text in dict.fromkeys(g.prompt.text for g in chunk) if text not in caches.texts]
+        if new:
+            caches.texts.add(new, encode_prompts(new))
+        progress(len(chunk))
+    caches.latents.flush()
+    caches.texts.flush()
+    return list(rows.values())
+
+
+def _decode_group(group: Group, latents: TensorCache, pixels: dict[str, Tensor], resolution: int) -> tuple[str, ...]:
+    """Hashes of the group's images; `pixels` gets those that are neither cached nor in it yet."""
+    names = ("chosen", "rejected") if len(group.candidates) == 2 else range(len(group.candidates))
+    fresh, hashes = {}, []
+    for name, candidate in zip(names, group.candidates, strict=True):
+        key = candidate.image_hash
+        hashes.append(key)
+        if key in latents or key in pixels:
+            continue
+        try:
+            fresh[key] = to_pixels(decode(candidate.image), resolution)
+        except ValueError as error:
+            raise ValueError(f"{group.source}, {name}: {error}") from None
+    pixels.update(fresh)
+    return tuple(hashes)
+
+
+def _chunks(groups: Iterable[Group], size: int) -> Iterable[list[Group]]:
+    chunk: list[Group] = []
+    for group in groups:
+        chunk.append(group)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

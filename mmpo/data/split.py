@@ -1,0 +1,41 @@
+"""Which rows are trained on and which are held out: by prompt, paraphrases together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from mmpo.data.encoding import EncodedRow
+
+MOST_HELD_OUT = 0.2
+
+
+def hold_out(rows: Sequence[EncodedRow], pairs: int) -> tuple[list[EncodedRow], list[EncodedRow]]:
+    """(train, held out). No prompt, and no paraphrase of one, is on both sides.
+
+    Args:
+        rows: with their `split`. Rows of any split but "train" (or none) are held out; where there are none, whole
+            prompts are, in an order set by a hash of the prompt.
+        pairs: hold out about so many, at most a fifth of all.
+    """
+    other = [row for row in rows if row.prompt.split not in ("", "train")]
+    if pairs == 0:
+        return [row for row in rows if row.prompt.split in ("", "train")], []
+    if other:
+        other_keys = {row.prompt.cluster for row in other}
+        train = [r for r in rows if r.prompt.split in ("", "train") and r.prompt.cluster not in other_keys]
+        return train, sorted(other, key=lambda row: _order(row.id))[:pairs]
+    budget = min(pairs, int(len(rows) * MOST_HELD_OUT))
+    clusters: dict[str, list[EncodedRow]] = {}
+    for row in rows:
+        clusters.setdefault(row.prompt.cluster, []).append(row)
+    held: list[EncodedRow] = []
+    for key in sorted(clusters, key=_order):
+        if len(held) + len(clusters[key]) <= budget:
+            held.extend(clusters[key])
+    chosen = {row.id for row in held}
+    return [row for row in rows if row.id not in chosen], held
+
+
+def _order(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

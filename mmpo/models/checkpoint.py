@@ -1,0 +1,120 @@
+"""Finding a checkpoint and reading its JSON configs, without its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmpo.models.families import Family, family_of
+from mmpo.suggest import nearest
+
+CONFIGS = Path(__file__).parent / "configs"
+BUILT_IN = "shapes/"
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """What a checkpoint says of itself.
+
+    Args:
+        path: what diffusers loads: a folder, or a hub name.
+        family: its architecture family.
+        denoiser, vae, scheduler: their JSON configs.
+        source: "folder", "shipped with mmpo" or "hub".
+    """
+
+    path: str
+    family: Family
+    denoiser: dict[str, Any]
+    vae: dict[str, Any]
+    scheduler: dict[str, Any]
+    source: str
+
+    @property
+    def prediction_type(self) -> str:
+        """"epsilon", "v_prediction" or "flow"."""
+        if "FlowMatch" in self.scheduler.get("_class_name", ""):
+            return "flow"
+        return self.scheduler.get("prediction_type", "epsilon")
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent cell and side."""
+        return 2 ** (len(self.vae["block_out_channels"]) - 1)
+
+    @property
+    def resolution(self) -> int:
+        """Pixels per side that the checkpoint was trained at."""
+        return int(self.denoiser["sample_size"]) * self.downscale
+
+    def latent_elements(self, resolution: int) -> int:
+        """C·H·W of one latent."""
+        return int(self.denoiser["in_channels"]) * (resolution // self.downscale) ** 2
+
+
+def resolve(path: str) -> str:
+    """A checkpoint path with `shapes/NAME` resolved to the folder that ships with mmpo."""
+    if path.startswith(BUILT_IN) and not Path(path).exists():
+        from mmpo.shapes.checkpoints import checkpoint_path
+
+        return str(checkpoint_path(path.removeprefix(BUILT_IN)))
+    return path
+
+
+def read_config(path: str, revision: str | None = None) -> CheckpointConfig:
+    """The configs of a folder, of a checkpoint whose configs ship with mmpo, or of a hub name.
+
+    Raises:
+        ValueError: nothing is there, or it is not a diffusers pipeline of a supported family.
+    """
+    where = resolve(path)
+    folder = Path(where)
+    if folder.is_dir():
+        return _from_folder(where, folder, "folder")
+    if folder.suffix in {".safetensors", ".ckpt", ".pt", ".bin"}:
+        raise ValueError(f"model.path {path}: single-file checkpoints are not read yet; give a diffusers folder")
+    shipped = CONFIGS / path.replace("/", "--")
+    if shipped.is_dir():
+        return _from_folder(where, shipped, "shipped with mmpo")
+    return _from_hub(path, revision)
+
+
+def _from_folder(path: str, folder: Path, source: str) -> CheckpointConfig:
+    index = _read(folder / "model_index.json", path)
+    family = family_of(index.get("_class_name", "none"), path)
+    return CheckpointConfig(
+        path=path,
+        family=family,
+        denoiser=_read(folder / family.denoiser / "config.json", path),
+        vae=_read(folder / "vae" / "config.json", path),
+        scheduler=_read(folder / "scheduler" / "scheduler_config.json", path),
+        source=source,
+    )
+
+
+def _from_hub(path: str, revision: str | None) -> CheckpointConfig:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    shipped = [folder.name.replace("--", "/") for folder in CONFIGS.glob("*--*")]
+    near = nearest(path, shipped)
+    hint = f" Did you mean '{near}'?" if near else ""
+    try:
+        folder = snapshot_download(path, revision=revision, allow_patterns=["*.json"])
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"model.path {path}: no such folder, and the hub gave no checkpoint of that name "
+            f"({type(error).__name__}; offline, or private, or misspelt).{hint}"
+        ) from None
+    return _from_folder(path, Path(folder), "hub")
+
+
+def _read(file: Path, path: str) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"model.path {path}: {file.name} is missing at {file.parent}; expected a diffusers folder") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"model.path {path}: {file} is not valid JSON: {error}") from None

@@ -1,0 +1,68 @@
+"""The contract of an architecture family, and the table from a checkpoint's pipeline class to its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmpo.contracts import Condition
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the rest of mmpo must know of one kind of checkpoint.
+
+    Args:
+        name: short name, such as "sd".
+        pipelines: diffusers pipeline classes that are of this family.
+        denoiser: the pipeline's component that is trained.
+        skipped: pipeline components that are not needed and not loaded.
+        attention, convolutions: module names that LoRA targets stand for.
+        encode_prompts: `(pipeline, texts) -> {name: [N, ...]}` on the pipeline's device.
+        predict: `(denoiser, x_t [N, C, H, W], timesteps [N], condition) -> [N, C, H, W]`.
+    """
+
+    name: str
+    pipelines: tuple[str, ...]
+    denoiser: str
+    skipped: tuple[str, ...]
+    attention: tuple[str, ...]
+    convolutions: tuple[str, ...]
+    encode_prompts: Callable[[Any, Sequence[str]], dict[str, Tensor]]
+    predict: Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
+
+
+def family_of(pipeline_class: str, where: str) -> Family:
+    """The family of a checkpoint by the pipeline class in its model_index.json.
+
+    Raises:
+        ValueError: names the class and the ones that are supported.
+    """
+    from mmpo.models import sd
+
+    families = (sd.FAMILY,)
+    for family in families:
+        if pipeline_class in family.pipelines:
+            return family
+    known = ", ".join(name for family in families for name in family.pipelines)
+    raise ValueError(f"model.path {where}: pipeline class {pipeline_class} is not supported yet; supported: {known}")
+
+
+@torch.no_grad()
+def encode_images(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the VAE's posterior, in the denoiser's scale.
+
+    Args:
+        vae: an AutoencoderKL.
+        pixels: [N, 3, H, W] in [−1, 1].
+    Returns:
+        Two tensors [N, C, h, w], float32: (mean − shift_factor)·scaling_factor and std·scaling_factor.
+    """
+    posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    scale = vae.config.scaling_factor
+    return (posterior.mean.float() - shift) * scale, posterior.std.float() * scale

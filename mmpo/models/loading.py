@@ -1,0 +1,55 @@
+"""Loading a checkpoint's pipeline, and hashing its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import nn
+
+from mmpo.models.checkpoint import CheckpointConfig
+
+
+def load_pipeline(config: CheckpointConfig, *, dtype: torch.dtype, revision: str | None = None, variant: str | None = None) -> Any:
+    """The checkpoint's diffusers pipeline, safetensors only.
+
+    Args:
+        config: of the checkpoint.
+        dtype: of the denoiser and the text encoders. The VAE stays in float32: SDXL's overflows in float16.
+    Raises:
+        ValueError: weights are missing or unreadable, with the loader's own reason.
+    """
+    import diffusers
+    import transformers
+
+    diffusers.utils.logging.disable_progress_bar()  # a bar for every component hides the run's own lines
+    transformers.utils.logging.disable_progress_bar()
+    pipeline_class = getattr(diffusers, config.family.pipelines[0])
+    skipped = {name: None for name in config.family.skipped}
+    try:
+        pipeline = pipeline_class.from_pretrained(
+            config.path,
+            revision=revision,
+            variant=variant,
+            dtype={"default": dtype, "vae": torch.float64 if dtype == torch.float64 else torch.float32},
+            use_safetensors=True,
+            requires_safety_checker=False,
+            **skipped,
+        )
+    except OSError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"model.path {config.path}: the weights cannot be loaded: {reason}") from None
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@torch.no_grad()
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of a module's state: 64 hex digits, independent of files."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name}|{value.dtype}|{list(value.shape)}|".encode())
+        digest.update(value.view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()

@@ -1,0 +1,55 @@
+"""Weights out: a LoRA file as diffusers loads it, or a whole pipeline folder."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save
+
+from mmpo.files import replace_folder, write_bytes
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+
+
+def save_lora(folder: Path, pipeline_class: Any, denoiser_name: str, denoiser: Any, about: Mapping[str, Any]) -> Path:
+    """Writes `pytorch_lora_weights.safetensors`, readable by `pipeline.load_lora_weights(folder)`.
+
+    Args:
+        folder: where the file goes.
+        pipeline_class: the diffusers pipeline class of the base.
+        denoiser_name: "unet" or "transformer".
+        denoiser: the unwrapped model that carries the adapter.
+        about: base model, recipe hash and the like, for the file's header under the key "mmpo".
+    Returns:
+        The file. Its header also holds rank, alpha and targets under "lora_adapter_metadata".
+    """
+    from diffusers.training_utils import _collate_lora_metadata
+    from diffusers.utils import convert_state_dict_to_diffusers
+    from peft.utils import get_peft_model_state_dict
+
+    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser))
+    layers = {name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as partial:
+        pipeline_class.save_lora_weights(
+            partial, **{f"{denoiser_name}_lora_layers": layers}, **_collate_lora_metadata({denoiser_name: denoiser})
+        )
+        written = Path(partial) / LORA_FILE
+        with safe_open(written, framework="pt") as source:
+            header = {**(source.metadata() or {}), "mmpo": json.dumps(dict(about), sort_keys=True)}
+            tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 (not a mapping)
+        write_bytes(folder / LORA_FILE, save(tensors, metadata=header))
+    return folder / LORA_FILE
+
+
+def save_pipeline(folder: Path, pipeline: Any, about: Mapping[str, Any]) -> Path:
+    """Writes a whole pipeline folder (safetensors) with `mmpo.json` beside it, and returns the folder."""
+    with replace_folder(folder) as partial:
+        pipeline.save_pretrained(partial, safe_serialization=True)
+        (partial / "mmpo.json").write_text(json.dumps(dict(about), indent=2, sort_keys=True) + "\n")
+    return folder

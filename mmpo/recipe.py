@@ -1,0 +1,212 @@
+"""The recipe: the one typed, strict description of a run. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mmpo.loss_table import LOSS_TABLE
+from mmpo.suggest import one_of
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    """Strict: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+
+
+class Lora(_Section):
+    """Low-rank adaptation of the denoiser."""
+
+    rank: Positive = 16
+    alpha: float | None = Field(None, gt=0, description="scale numerator; default: the rank")
+    targets: Literal["attention", "attention_convolutions"] | list[str] = Field(
+        "attention", description="a named set of layers, or module names as peft takes them"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class Model(_Section):
+    """The checkpoint to align."""
+
+    path: str = Field(description="diffusers folder, hub name, or shapes/NAME for a built-in tiny checkpoint")
+    revision: str | None = None
+    variant: str | None = Field(None, description="weight files such as fp16")
+    lora: Lora | None = Field(None, description="none: every weight of the denoiser is trained")
+
+
+class Sampling(_Section):
+    """How images are sampled, with the checkpoint's own scheduler."""
+
+    steps: Positive = 30
+    guidance: float = Field(7.5, ge=0, description="classifier-free guidance scale; 1 is off")
+    batch_size: Positive = 4
+    height: Positive | None = None
+    width: Positive | None = None
+
+
+class RewardSpec(_Section):
+    """A reward by name, with its options beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is passed to `rewards.load(name, **options)`."""
+        return dict(self.model_extra or {})
+
+
+Reward = Annotated[RewardSpec, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]
+
+
+class OwnSamples(_Section):
+    """Makes `data.path` when it is not there: the model's own samples, scored by a reward, paired."""
+
+    prompts: str = Field(description="shapes/train, shapes/tune, shapes/test, or a text file with a prompt a line")
+    limit: Positive | None = Field(None, description="use the first so many prompts")
+    per_prompt: int = Field(4, ge=2)
+    reward: Reward
+    margin: float = Field(0.0, ge=0, description="drop pairs whose scores differ by no more than this")
+    pairs: Literal["best_worst", "all"] = "best_worst"
+    max_pairs_per_prompt: Positive = Field(3, description="upper limit for pairs: all")
+    sampling: Sampling = Sampling()
+    seed: NonNegative = 0
+
+
+class Data(_Section):
+    """The preference pairs."""
+
+    path: str = Field(description="folder of parquet shards, one parquet file, or a data set on the hub")
+    format: Literal["auto", "pairs", "pick_a_pic", "ranked"] = "auto"
+    split: str | None = Field(None, description="of a hub data set; default: train")
+    resolution: Positive | None = Field(None, description="pixels; default: what the checkpoint was trained at")
+    on_bad_row: Literal["skip", "error"] = "skip"
+    limit: Positive | None = None
+    cache: str | None = Field(None, description="folder of the latent and text caches; default: data.path/.cache")
+    make: OwnSamples | None = None
+
+
+class Method(_Section):
+    """Loss x log-likelihood x reference. The loss's own options stand beside its name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    loss: str = "dpo"
+    weight: float = Field(1.0, gt=0, description="multiplies the loss")
+    adapter: Literal["auto", "denoising", "flow"] = "auto"
+    reference: Literal["auto", "adapters_off", "frozen_copy"] = "auto"
+    beta_convention: Literal["half_mean", "mean", "half_sum"] = "half_mean"
+    error: Literal["prediction", "epsilon"] = Field(
+        "prediction", description="space of the squared error; epsilon converts a v-prediction first"
+    )
+    prompt_dropout: Fraction = Field(0.0, description="share of pairs trained with the empty prompt")
+    timesteps: tuple[Fraction, Fraction] = Field((0.0, 1.0), description="range of noise levels, 0 clean, 1 noise")
+
+    @model_validator(mode="after")
+    def _check_loss(self) -> Method:
+        entry = LOSS_TABLE.get(self.loss)
+        if entry is None:
+            raise ValueError(f"loss: {one_of(self.loss, LOSS_TABLE)}")
+        for name, value in (self.model_extra or {}).items():
+            option = entry.options.get(name)
+            if option is None:
+                valid = [*entry.options, *type(self).model_fields]
+                raise ValueError(f"{name}: not an option of loss '{self.loss}'; {one_of(name, valid)}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not option.above < value < float("inf"):
+                raise ValueError(f"{name}: expected a finite number above {option.above:g}, got {value!r}")
+        if self.timesteps[0] >= self.timesteps[1]:
+            raise ValueError(f"timesteps: expected [low, high] with low < high, got {list(self.timesteps)}")
+        return self
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The loss's options as given, defaults of the surrogate filled in; β still in `beta_convention`."""
+        given = self.model_extra or {}
+        return {name: float(given.get(name, o.surrogate)) for name, o in LOSS_TABLE[self.loss].options.items()}
+
+
+class Optim(_Section):
+    """AdamW and its schedule."""
+
+    lr: float = Field(1e-5, gt=0)
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
+    warmup_steps: NonNegative = 0
+    weight_decay: float = Field(1e-2, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class Train(_Section):
+    """The loop."""
+
+    steps: Positive = 1000
+    batch_size: Positive = Field(8, description="pairs per optimiser step, over all processes and accumulation")
+    micro_batch_size: Positive | None = Field(None, description="pairs per forward and process; default: all at once")
+    precision: Literal["fp32", "bf16", "fp16", "fp64"] = Field(
+        "bf16", description="of the forward; losses are float32 always. fp64 runs all in float64, to debug"
+    )
+    seed: NonNegative = 0
+    gradient_checkpointing: bool = False
+    ema: float | None = Field(None, gt=0, lt=1, description="decay of the moving average that is saved")
+    checkpoint_every: Positive = 200
+    keep_checkpoints: Positive = 2
+    log_every: Positive = 1
+
+
+class Guard(_Section):
+    """The collapse guard on the held-out preference evaluation."""
+
+    action: Literal["warn", "stop"] = Field("warn", description="stop also restores the last good weights")
+    standard_errors: float = Field(3.0, gt=0, description="chosen error above the reference by this many")
+    evaluations: Positive = Field(2, description="so many running before it speaks")
+    saturated_share: Fraction = Field(0.95, description="of pairs beyond |logit| 10")
+    grad_norm_factor: float = Field(100.0, gt=1, description="above so many times the running median")
+
+
+class Evaluation(_Section):
+    """Held-out preferences while training, and `mmpo eval` after it."""
+
+    every: Positive = 100
+    held_out_pairs: NonNegative = 256
+    draws: Positive = Field(2, description="noise draws per pair and timestep band")
+    guard: Guard = Guard()
+    prompts: str | None = Field(None, description="shapes/tune, shapes/test, or a text file with a prompt a line")
+    limit: Positive | None = None
+    samples: Positive = Field(4, description="images per prompt")
+    seed: NonNegative = 0
+    sampling: Sampling = Sampling()
+    rewards: list[Reward] = []
+
+
+class Recipe(_Section):
+    """One run. Precedence: command line > file > default."""
+
+    model: Model
+    data: Data
+    method: Method = Method()
+    optim: Optim = Optim()
+    train: Train = Train()
+    evaluation: Evaluation = Evaluation()
+    output: str = Field(description="folder of the run")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Recipe:
+        if self.method.reference == "adapters_off" and self.model.lora is None:
+            raise ValueError(
+                "method.reference: adapters_off needs model.lora; a full fine-tune changes the base weights, "
+                "so use frozen_copy (or auto)"
+            )
+        micro = self.train.micro_batch_size
+        if micro is not None and self.train.batch_size % micro:
+            raise ValueError(
+                f"train.micro_batch_size: {micro} does not divide train.batch_size {self.train.batch_size}"
+            )
+        if self.optim.warmup_steps and self.optim.schedule == "constant":
+            raise ValueError("optim.warmup_steps: schedule 'constant' has no warm-up; use constant_with_warmup")
+        return self

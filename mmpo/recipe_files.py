@@ -1,0 +1,158 @@
+"""Finding, reading, overriding and writing recipes; validation errors in plain words. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mmpo.recipe import Recipe
+from mmpo.suggest import nearest, one_of
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-5 is a number (YAML 1.1 asks for 1.0e-5) and a repeated key is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ValueError(f"line {node.start_mark.line + 1}: the key '{key}' stands twice in one section")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def configs_folder() -> Path:
+    """Where the shipped recipes are: inside an installed package, or beside it in a clone."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that travel with mmpo, by name."""
+    return {path.stem: path for path in sorted(configs_folder().glob("*.yaml"))}
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe given by path or by the name of a shipped one.
+
+    Raises:
+        ValueError: names the nearest shipped recipe.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir() and (path / "recipe.yaml").is_file():
+        return path / "recipe.yaml"
+    shipped = shipped_recipes()
+    if name in shipped:
+        return shipped[name]
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise ValueError(f"recipe: no file '{name}'; give a YAML file or one of: {', '.join(shipped)}")
+    raise ValueError(f"recipe: {one_of(name, shipped)}")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies `section.key=value` overrides.
+
+    Raises:
+        ValueError: one line per fault, each naming the key, what was expected and what came.
+    """
+    path = find_recipe(name)
+    tree = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: expected sections (model, data, ...), got {type(tree).__name__}")
+    for text in overrides:
+        _override(tree, text)
+    return validate(tree, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Parsed YAML, its faults as a ValueError that names the place."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # the loader derives from SafeLoader
+    except yaml.YAMLError as error:
+        raise ValueError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def validate(tree: dict[str, Any], where: str = "recipe") -> Recipe:
+    """A checked recipe from plain dictionaries.
+
+    Raises:
+        ValueError: as `load_recipe`.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise ValueError("\n".join([f"{where}:", *(f"  {line}" for line in _explain(error))])) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ValueError(f"override '{text}': expected section.key=value, such as train.steps=500")
+    *sections, last = key.strip().lstrip("-").split(".")
+    node = tree
+    for section in sections:
+        if not isinstance(node.get(section), dict):
+            node[section] = {}
+        node = node[section]
+    node[last] = parse_yaml(value, f"override '{text}'")
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors():
+        loc = [part for part in fault["loc"] if not _is_branch_label(part)]
+        place = ".".join(str(part) for part in loc)
+        if fault["type"] == "extra_forbidden":
+            valid = _fields_at(loc[:-1])
+            near = nearest(str(loc[-1]), valid)
+            hint = f"did you mean '{near}'? " if near else ""
+            yield f"{place}: unknown key; {hint}valid: {', '.join(valid)}"
+        elif fault["type"] == "missing":
+            yield f"{place}: missing; it has no default"
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
+            yield f"{place}: {message}{got}" if place else f"{message}{got}"
+
+
+def _is_branch_label(part: object) -> bool:
+    """pydantic adds the branch of a union to the place of a fault; a reader of the recipe has no use for it."""
+    return isinstance(part, str) and bool(re.search(r"[\[\]()]", part) or part in {"str", "int", "Lora"})
+
+
+def _fields_at(loc: Sequence[object]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in loc:
+        info = model.model_fields.get(str(part))
+        inner = _model_in(info.annotation) if info else None
+        if inner is None:
+            break
+        model = inner
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, UnionType):
+        return next((model for arg in get_args(annotation) if (model := _model_in(arg))), None)
+    return None

@@ -1,0 +1,72 @@
+"""The held-out evaluation of a run: the reference's part once, the policy's each time, over all processes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from mmpo.contracts import Batch
+from mmpo.files import write_bytes
+from mmpo.training.heldout import HeldOut, held_out_logps, summarise
+from mmpo.training.run import Run
+from mmpo.training.step import policy_logps, reference_logps
+
+DRAW_SEED = 20_231_121
+FILE = "held_out_reference.safetensors"
+
+
+class Evidence:
+    """Held-out evaluations of one run.
+
+    The draws never change, so the reference's log-likelihoods are computed once, before the first step, and kept in
+    the run's folder: a resume compares with the same numbers. A loss without a reference is compared with the
+    policy as it was then.
+
+    Args:
+        run: with held-out groups.
+        fresh: whether no step was done yet.
+    """
+
+    def __init__(self, run: Run, module: nn.Module, *, fresh: bool) -> None:
+        self._run = run
+        file = run.folder / FILE
+        known = not fresh and file.is_file()
+        self._reference = load_file(file)["logps"] if known else self._compute(module, reference=run.reference is not None)
+        if not known and run.accelerator.is_main_process:
+            write_bytes(Path(file), save({"logps": self._reference}))
+
+    def evaluate(self, module: nn.Module) -> HeldOut:
+        """The policy's figures now; the same on every process."""
+        policy = self._compute(module, reference=False)
+        return summarise(policy, self._reference, self._run.clusters, beta=self._run.scale)
+
+    @torch.no_grad()
+    def _compute(self, module: nn.Module, *, reference: bool) -> Tensor:
+        run = self._run
+        accelerator = run.accelerator
+        logp = partial(reference_logps, run) if reference else partial(policy_logps, run, module)
+        training = module.training
+        module.eval()
+        try:
+            indices = list(range(len(run.held_out)))[accelerator.process_index :: accelerator.num_processes]
+            own = held_out_logps(
+                logp, run.adapter, run.held_out, indices,
+                seed=DRAW_SEED, draws=run.recipe.evaluation.draws,
+                batch_size=run.recipe.train.micro_batch_size or min(run.recipe.train.batch_size, 32),
+                prepare=self._prepare,
+            )
+        finally:
+            module.train(training)
+        parts = gather_object([own])
+        whole = torch.zeros(len(run.held_out), *own.shape[1:], dtype=own.dtype)
+        for rank, part in enumerate(parts):
+            whole[rank :: accelerator.num_processes] = part
+        return whole
+
+    def _prepare(self, batch: Batch) -> Batch:
+        return batch.to(self._run.accelerator.device, self._run.dtype)

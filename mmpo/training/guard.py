@@ -1,0 +1,70 @@
+"""The collapse guard: known ways in which preference training goes wrong, seen on held-out pairs and gradients."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import deque
+from typing import Any
+
+from mmpo.recipe import Guard
+from mmpo.training.heldout import HeldOut
+
+WINDOW = 100
+WARM = 20
+
+
+class CollapseGuard:
+    """Watches held-out evaluations and gradient norms, and says in one sentence what is wrong.
+
+    Args:
+        settings: thresholds and what to do.
+    """
+
+    def __init__(self, settings: Guard) -> None:
+        self._settings = settings
+        self._above = 0
+        self._norms: deque[float] = deque(maxlen=WINDOW)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"above": self._above, "norms": list(self._norms)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Puts `state` back."""
+        self._above = state["above"]
+        self._norms = deque(state["norms"], maxlen=WINDOW)
+
+    def see_gradient(self, norm: float) -> str | None:
+        """Judges one step's gradient norm (before clipping) against the running median."""
+        if not math.isfinite(norm):
+            return f"the gradient norm is {norm} and the step was not applied; lower optim.lr or use bf16 or fp32"
+        verdict = None
+        if len(self._norms) >= WARM:
+            median = statistics.median(self._norms)
+            if norm > self._settings.grad_norm_factor * median > 0:
+                verdict = (
+                    f"the gradient norm {norm:.3g} is {norm / median:.0f} times its running median; "
+                    "lower optim.lr or raise optim.warmup_steps"
+                )
+        self._norms.append(norm)
+        return verdict
+
+    def see_evaluation(self, result: HeldOut) -> tuple[bool, str | None]:
+        """(healthy, sentence or None): whether these weights are worth going back to, and what is wrong."""
+        error, limit = result.chosen_error, self._settings.standard_errors
+        above = error.mean > limit * error.standard_error and error.mean > 0
+        self._above = self._above + 1 if above else 0
+        saturated = result.saturated >= self._settings.saturated_share > 0
+        if self._above >= self._settings.evaluations:
+            return False, (
+                f"the chosen images are denoised worse than by the reference in {self._above} evaluations running "
+                f"(error {error.mean:+.2e}, {error.mean / max(error.standard_error, 1e-12):.1f} standard errors): the "
+                "policy lowers both sides; stop earlier, lower optim.lr, raise method.beta, or try loss minor_dpo"
+            )
+        if saturated:
+            return False, (
+                f"{result.saturated:.0%} of held-out pairs have a logit beyond 10: the loss has no gradient left; "
+                "lower method.beta or stop earlier"
+            )
+        return not above, None

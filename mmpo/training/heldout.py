@@ -1,0 +1,117 @@
+"""Held-out preference evaluation: does the policy prefer what people (or the reward) preferred, on unseen prompts?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmpo.contracts import Adapter, Batch
+from mmpo.training.statistics import Interval, clustered_mean
+
+BANDS = 4
+SATURATED = 10.0
+
+
+class Groups(Protocol):
+    """Encoded groups by position."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Sequence[int], visits: Sequence[int] | int = 0) -> Batch:
+        """The groups at these positions."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """One held-out evaluation.
+
+    Args:
+        accuracy: share of pairs whose Δ, averaged over all draws, is above 0 (exactly 0 counts a half).
+        by_band: the same per quarter of the noise levels, cleanest first.
+        chosen_error: squared error of the chosen images minus the reference's; above 0 is worse than the reference.
+        rejected_error: likewise of the rejected ones.
+        saturated: share of pairs whose averaged logit β·Δ is beyond ±10.
+        pairs: number of pairs.
+    """
+
+    accuracy: Interval
+    by_band: list[Interval]
+    chosen_error: Interval
+    rejected_error: Interval
+    saturated: float
+    pairs: int
+
+    def metrics(self) -> dict[str, float]:
+        """Flat numbers for logs."""
+        named = {
+            "eval/accuracy": self.accuracy.mean,
+            "eval/accuracy_low": self.accuracy.low,
+            "eval/accuracy_high": self.accuracy.high,
+            "eval/chosen_error_vs_reference": self.chosen_error.mean,
+            "eval/chosen_error_standard_error": self.chosen_error.standard_error,
+            "eval/rejected_error_vs_reference": self.rejected_error.mean,
+            "eval/saturated": self.saturated,
+        }
+        for number, band in enumerate(self.by_band):
+            named[f"eval/accuracy@t[{number / BANDS:g}-{(number + 1) / BANDS:g}]"] = band.mean
+        return named
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self)
+
+
+def held_out_logps(
+    logp: Callable[[Batch, Any], Tensor], adapter: Adapter, groups: Groups, indices: Sequence[int], *, seed: int, draws: int,
+    batch_size: int, prepare: Callable[[Batch], Batch],
+) -> Tensor:
+    """[N, BANDS · draws, K] log-likelihoods of these groups, always with the same draws.
+
+    Args:
+        logp: `(batch, draw) -> [B, K]`, of the policy or of the reference.
+        indices: N positions.
+        seed: of the draws, independent of the training's.
+        draws: per group and band.
+        prepare: moves a batch to the device.
+    """
+    parts = []
+    for start in range(0, len(indices), batch_size):
+        batch = prepare(groups.batch(indices[start : start + batch_size]))
+        columns = []
+        for band in range(BANDS):
+            for visit in range(draws):
+                draw = adapter.draw(batch, seed, visit, band=(band / BANDS, (band + 1) / BANDS))
+                columns.append(logp(batch, draw).double().cpu())
+        parts.append(torch.stack(columns, dim=1))
+    return torch.cat(parts) if parts else torch.zeros(0, BANDS * draws, 2, dtype=torch.float64)
+
+
+def summarise(policy: Tensor, reference: Tensor, clusters: Sequence[str], *, beta: float) -> HeldOut:
+    """Held-out figures from the log-likelihoods of `held_out_logps`, both [N, BANDS · draws, 2], chosen first.
+
+    Args:
+        clusters: N names of prompts, for the intervals.
+        beta: scale of the logit.
+    """
+    ratio = policy - reference
+    delta = ratio[..., 0] - ratio[..., 1]
+    bands = delta.view(len(delta), BANDS, -1).mean(2)
+    errors = (-2 * ratio).mean(1)
+    return HeldOut(
+        accuracy=clustered_mean(_wins(delta.mean(1)), clusters),
+        by_band=[clustered_mean(_wins(bands[:, band]), clusters) for band in range(BANDS)],
+        chosen_error=clustered_mean(errors[:, 0].numpy(), clusters),
+        rejected_error=clustered_mean(errors[:, 1].numpy(), clusters),
+        saturated=float(((beta * delta.mean(1)).abs() > SATURATED).double().mean()),
+        pairs=len(delta),
+    )
+
+
+def _wins(delta: Tensor) -> np.ndarray:
+    return (0.5 + 0.5 * torch.sign(delta)).numpy()

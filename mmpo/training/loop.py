@@ -1,0 +1,222 @@
+"""The training loop: one for every method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedType, set_seed
+from safetensors.torch import load_file, save
+
+from mmpo.files import write_bytes
+from mmpo.training import snapshot
+from mmpo.training.checkpoints import load_latest, save_checkpoint
+from mmpo.training.ema import MovingAverage
+from mmpo.training.evidence import Evidence
+from mmpo.training.guard import CollapseGuard
+from mmpo.training.heldout import HeldOut
+from mmpo.training.interrupt import Interrupted, InterruptFlag
+from mmpo.training.metrics import Console, MetricsLog
+from mmpo.training.optim import build_optimizer, learning_rate, set_learning_rate
+from mmpo.training.order import Plan
+from mmpo.training.run import Run
+from mmpo.training.step import forward_backward, update
+
+SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+LAST_GOOD = "last_good.safetensors"
+
+
+@dataclass
+class Outcome:
+    """How a run ended.
+
+    Args:
+        steps: optimiser steps done.
+        stopped: the guard's sentence where it stopped the run.
+        held_out: the last held-out evaluation.
+        warnings: what the guard said.
+    """
+
+    steps: int = 0
+    stopped: str | None = None
+    held_out: HeldOut | None = None
+    warnings: list[str] = field(default_factory=list)
+
+
+class Trainer:
+    """Runs the steps of a recipe.
+
+    Args:
+        run: the parts.
+        resume: go on from the newest whole checkpoint in the run's folder.
+    Raises:
+        ValueError: no checkpoint to resume from, one of another run, or an unsupported kind of distribution.
+    """
+
+    def __init__(self, run: Run, *, resume: bool = False) -> None:
+        accelerator, recipe = run.accelerator, run.recipe
+        if accelerator.distributed_type not in SUPPORTED:
+            raise ValueError(f"distribution {accelerator.distributed_type}: not supported yet; use one process or DDP")
+        set_seed(recipe.train.seed + accelerator.process_index)
+        self._run = run
+        self._parameters = run.parameters()
+        share = recipe.train.batch_size // accelerator.num_processes
+        micro = recipe.train.micro_batch_size or max(1, share)
+        self._plan = Plan(
+            groups=len(run.train), batch_size=recipe.train.batch_size, micro_batch_size=micro,
+            rank=accelerator.process_index, processes=accelerator.num_processes, seed=recipe.train.seed,
+        )
+        optimizer = build_optimizer(
+            self._parameters.values(), recipe.optim, fused=accelerator.device.type == "cuda"
+        )
+        self._module, self._optimizer = accelerator.prepare(run.policy, optimizer)
+        self._ema = MovingAverage(self._parameters, recipe.train.ema) if recipe.train.ema else None
+        self._guard = CollapseGuard(recipe.evaluation.guard)
+        self._messages: list[str] = []
+        self._step = self._restore() if resume else 0
+        self._module.train()
+        self._evidence = Evidence(run, self._module, fresh=self._step == 0) if len(run.held_out) else None
+        self.outcome = Outcome(steps=self._step)
+
+    def train(self) -> Outcome:
+        """All remaining steps; at the end the policy holds the weights to save (the average where there is one).
+
+        Raises:
+            Interrupted: after Ctrl-C or SIGTERM, once a checkpoint is written.
+        """
+        run, steps = self._run, self._run.recipe.train.steps
+        main = run.accelerator.is_main_process
+        log = MetricsLog(run.folder, start=self._step, enabled=main)
+        with InterruptFlag() as flag, Console(steps, start=self._step, enabled=main) as console:
+            for message in self._messages:
+                console.say(message)
+            if self._evidence is not None and self._step == 0:
+                self._evaluate(log, console)
+            while self._step < steps and self.outcome.stopped is None:
+                began = time.monotonic()
+                metrics = self._one_step()
+                self._after_step(metrics, time.monotonic() - began, log, console)
+                if flag.on_any_process(run.accelerator.device):
+                    self._save()
+                    log.close()
+                    raise Interrupted(f"stopped after step {self._step}; a checkpoint is in {run.folder}")
+        log.close()
+        if self._ema is not None and self.outcome.stopped is None:
+            self._ema.copy_to(self._parameters)
+        return self.outcome
+
+    def _one_step(self) -> dict[str, float]:
+        run = self._run
+        rate = learning_rate(self._step, run.recipe.train.steps, run.recipe.optim)
+        set_learning_rate(self._optimizer, rate)
+        sums = forward_backward(run, self._module, self._plan.micro_batches(self._step))
+        norm = update(run, self._optimizer, list(self._parameters.values()))
+        if self._ema is not None:
+            self._ema.update(self._parameters, self._step)
+        self._step += 1
+        self.outcome.steps = self._step
+        names = sorted(sums)
+        means = run.accelerator.reduce(torch.stack([sums[name] for name in names]), reduction="mean")
+        return {
+            **dict(zip(names, means.tolist(), strict=True)),
+            "grad_norm": norm,
+            "learning_rate": rate,
+            "epoch": self._plan.epoch(self._step),
+        }
+
+    def _after_step(self, metrics: Mapping[str, float], seconds: float, log: MetricsLog, console: Console) -> None:
+        train, step = self._run.recipe.train, self._step
+        last = step == train.steps
+        if step % train.log_every == 0 or last:
+            log.write(step, {**metrics, "pairs_per_second": train.batch_size / seconds})
+        accuracy = metrics.get("rewards/accuracies")
+        note = f"loss {metrics['loss']:.4f}" + (f"  accuracy {accuracy:.2f}" if accuracy is not None else "")
+        console.advance(step, note)
+        if not self._run.accelerator.optimizer_step_was_skipped:
+            self._heed(self._guard.see_gradient(metrics["grad_norm"]), console)
+        if step == 1:
+            self._heed(self._tiny_gradient(metrics["grad_norm"]), console, fatal=False)
+        if self._evidence is not None and (step % self._run.recipe.evaluation.every == 0 or last):
+            self._evaluate(log, console)
+        if (step % train.checkpoint_every == 0 or last) and self.outcome.stopped is None:
+            self._save()
+
+    def _evaluate(self, log: MetricsLog, console: Console) -> None:
+        assert self._evidence is not None
+        result = self._evidence.evaluate(self._module)
+        self.outcome.held_out = result
+        log.write(self._step, result.metrics())
+        accuracy = result.accuracy
+        console.say(
+            f"held-out accuracy {accuracy.mean:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {result.pairs} pairs, "
+            f"chosen error {result.chosen_error.mean:+.2e} against the reference"
+        )
+        healthy, sentence = self._guard.see_evaluation(result)
+        if healthy and self._run.recipe.evaluation.guard.action == "stop" and self._run.accelerator.is_main_process:
+            weights = {name: p.detach().cpu().contiguous() for name, p in self._parameters.items()}
+            write_bytes(self._run.folder / LAST_GOOD, save(weights, metadata={"step": str(self._step)}))
+        self._heed(sentence, console)
+
+    def _heed(self, sentence: str | None, console: Console, *, fatal: bool = True) -> None:
+        """Says what the guard found; where the recipe asks for it, goes back to the last good weights and stops."""
+        if sentence is None:
+            return
+        text = f"step {self._step}: {sentence}"
+        self.outcome.warnings.append(text)
+        if not fatal or self._run.recipe.evaluation.guard.action == "warn":
+            console.say(f"warning: {text}")
+            return
+        self.outcome.stopped = f"{text}; {self._go_back()}"
+        console.say(f"stopped: {self.outcome.stopped}")
+
+    @torch.no_grad()
+    def _go_back(self) -> str:
+        self._run.accelerator.wait_for_everyone()
+        file = self._run.folder / LAST_GOOD
+        if not file.is_file():
+            return "no healthy evaluation came before, so the weights are as they were"
+        for name, tensor in load_file(file).items():
+            self._parameters[name].copy_(tensor)
+        return "the weights of the last healthy evaluation were restored"
+
+    def _tiny_gradient(self, norm: float) -> str | None:
+        count = sum(p.numel() for p in self._parameters.values())
+        typical = norm / max(1, count) ** 0.5
+        if 0 < typical < self._run.recipe.optim.eps:
+            return (
+                f"a typical gradient ({typical:.1e}) is below AdamW's eps ({self._run.recipe.optim.eps:.0e}), which then "
+                "decides the step; raise method.weight or lower optim.eps"
+            )
+        return None
+
+    def _save(self) -> None:
+        run = self._run
+        state = snapshot.take(run, self._optimizer, self._ema, self._guard, self._step)
+        if run.accelerator.is_main_process:
+            save_checkpoint(run.folder, state, keep=run.recipe.train.keep_checkpoints)
+        run.accelerator.wait_for_everyone()
+
+    def _restore(self) -> int:
+        run = self._run
+        checkpoint, refused = load_latest(run.folder)
+        self._messages += [f"warning: refused {reason}" for reason in refused]
+        if checkpoint is None:
+            reasons = "".join(f"\n  {reason}" for reason in refused)
+            raise ValueError(f"--resume: no usable checkpoint in {run.folder}; start without --resume{reasons}")
+        snapshot.put_back(run, self._optimizer, self._ema, self._guard, checkpoint)
+        self._messages.append(f"resumed after step {checkpoint.step}")
+        return checkpoint.step
+
+
+def finished(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as JSON."""
+    held_out = outcome.held_out.as_dict() if outcome.held_out else None
+    return {
+        "steps": outcome.steps, "stopped": outcome.stopped, "warnings": outcome.warnings, "held_out": held_out
+    }
+
+
+__all__ = ["Interrupted", "Outcome", "Trainer", "finished"]

@@ -1,0 +1,76 @@
+"""Which groups a step sees: a pure function of seed and step, so that a resume continues where it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class MicroBatch:
+    """One forward of one process: positions of groups and how often each was visited before."""
+
+    indices: Sequence[int]
+    visits: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a global batch is split.
+
+    Args:
+        groups: number of training groups.
+        batch_size: groups per optimiser step, over all processes and accumulation.
+        micro_batch_size: groups per forward and process.
+        rank, processes: of this process.
+        seed: of the order.
+    """
+
+    groups: int
+    batch_size: int
+    micro_batch_size: int
+    rank: int
+    processes: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.groups < 1:
+            raise ValueError("data: no training pairs are left; see the counts of ties, bad and held-out rows")
+        if self.batch_size % (self.micro_batch_size * self.processes):
+            raise ValueError(
+                f"train.batch_size: {self.batch_size} is not a multiple of micro_batch_size x processes = "
+                f"{self.micro_batch_size} x {self.processes}"
+            )
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per optimiser step and process."""
+        return self.batch_size // (self.micro_batch_size * self.processes)
+
+    def epoch(self, step: int) -> float:
+        """Passes over the data before this step."""
+        return step * self.batch_size / self.groups
+
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """What this process computes in a step (counted from 0).
+
+        The global batch is a contiguous piece of an endless sequence of permutations, one per epoch; micro-batch m
+        of rank r is its piece m·processes + r, so the whole is the same for every split.
+        """
+        batches = []
+        for micro in range(self.accumulation):
+            start = step * self.batch_size + (micro * self.processes + self.rank) * self.micro_batch_size
+            at = [divmod(position, self.groups) for position in range(start, start + self.micro_batch_size)]
+            indices = [_permutation(self.seed, epoch, self.groups)[place] for epoch, place in at]
+            batches.append(MicroBatch(indices, [epoch for epoch, _ in at]))
+        return batches
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> list[int]:
+    number = int.from_bytes(hashlib.blake2b(f"order/{seed}/{epoch}".encode(), digest_size=8).digest(), "little")
+    return torch.randperm(size, generator=torch.Generator().manual_seed(number & (2**63 - 1))).tolist()

@@ -1,0 +1,58 @@
+"""What a training run is made of. `pipelines/build.py` wires it; the loop knows the parts by their contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mmpo.contracts import Adapter, Predict, Reference
+from mmpo.losses.types import PairLogps
+from mmpo.recipe import Recipe
+from mmpo.training.heldout import Groups
+
+
+@dataclass
+class Run:
+    """The parts of one run.
+
+    Args:
+        accelerator: devices, processes, mixed precision.
+        policy: the unwrapped denoiser with its trainable parameters.
+        bind: module -> `predict(x_t, timesteps, condition)`.
+        adapter: how the model says log-likelihood.
+        reference: the frozen model, or None for losses without one.
+        loss: `(policy, reference) -> [B]`, options bound, weight not applied.
+        scale: β (or its like) by which log-ratios become implied rewards.
+        train: training groups.
+        held_out: held-out groups, possibly none.
+        clusters: per held-out group the name of its prompt.
+        dtype: of the latents given to the adapter.
+        recipe: the resolved recipe.
+        folder: of the run.
+        identity: hashes that a resume must find unchanged: base weights, training rows, held-out rows.
+    """
+
+    accelerator: Accelerator
+    policy: nn.Module
+    bind: Callable[[nn.Module], Predict]
+    adapter: Adapter
+    reference: Reference | None
+    loss: Callable[[PairLogps, PairLogps | None], Tensor]
+    scale: float
+    train: Groups
+    held_out: Groups
+    clusters: Sequence[str]
+    dtype: torch.dtype
+    recipe: Recipe
+    folder: Path
+    identity: Mapping[str, Any]
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by name."""
+        return {name: p for name, p in self.policy.named_parameters() if p.requires_grad}

@@ -1,0 +1,122 @@
+"""A run's state as a checkpoint, and back: exact, so that a resumed run is the uninterrupted one."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from mmpo.training.checkpoints import Checkpoint
+from mmpo.training.ema import MovingAverage
+from mmpo.training.guard import CollapseGuard
+from mmpo.training.optimizer_state import pack, unpack
+from mmpo.training.run import Run
+
+RESUMABLE_CHANGES = {"output", "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"}
+
+
+def take(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGuard, step: int) -> Checkpoint:
+    """The state after `step` steps. Every process calls it; the random states of all are in the result."""
+    weights = {name: p.detach() for name, p in run.parameters().items()}
+    inner = getattr(optimizer, "optimizer", optimizer)
+    optimizer_tensors, optimizer_rest = pack(inner)
+    tensors: dict[str, Mapping[str, Tensor]] = {"weights": weights, "optimizer": optimizer_tensors}
+    if ema is not None:
+        tensors["ema"] = ema.shadow
+    states = gather_object([_random_state(run)])
+    tensors["random"] = {f"{rank}.{name}": t for rank, state in enumerate(states) for name, t in state[0].items()}
+    scaler = run.accelerator.scaler
+    return Checkpoint(
+        step=step,
+        tensors=tensors,
+        state={
+            "optimizer": optimizer_rest,
+            "guard": guard.state(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "python_random": [state[1] for state in states],
+            "identity": dict(run.identity),
+            "recipe": run.recipe.model_dump(mode="json"),
+        },
+    )
+
+
+@torch.no_grad()
+def put_back(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGuard, checkpoint: Checkpoint) -> None:
+    """Restores a checkpoint into the run's parts.
+
+    Raises:
+        ValueError: the checkpoint is of another recipe, other data or other base weights; names what differs.
+    """
+    _check_same(run, checkpoint.state)
+    weights = checkpoint.tensors["weights"]
+    parameters = run.parameters()
+    if set(weights) != set(parameters):
+        odd = sorted(set(weights) ^ set(parameters))
+        raise ValueError(f"--resume: the checkpoint's weights are not this model's ({odd[0]}, {len(odd)} differ)")
+    for name, parameter in parameters.items():
+        parameter.copy_(weights[name])
+    inner = getattr(optimizer, "optimizer", optimizer)
+    unpack(inner, checkpoint.tensors["optimizer"], checkpoint.state["optimizer"])
+    if ema is not None:
+        ema.shadow = {name: t.to(parameters[name].device) for name, t in checkpoint.tensors["ema"].items()}
+    guard.restore(checkpoint.state["guard"])
+    if run.accelerator.scaler is not None and checkpoint.state["scaler"] is not None:
+        run.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+    _restore_random(run, checkpoint)
+
+
+def _check_same(run: Run, state: Mapping[str, Any]) -> None:
+    for name, value in run.identity.items():
+        if state["identity"].get(name) != value:
+            raise ValueError(f"--resume: the {name} changed since the checkpoint was written; start a new output folder")
+    before, now = flatten(state["recipe"]), flatten(run.recipe.model_dump(mode="json"))
+    changed = [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key not in RESUMABLE_CHANGES and not key.startswith("evaluation.")
+    ]
+    if changed:
+        key = changed[0]
+        raise ValueError(
+            f"--resume: {key} was {before.get(key)!r} and is now {now.get(key)!r} ({len(changed)} keys differ); "
+            "resume with the recipe it was started with, or start a new output folder"
+        )
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as {"section.key": value}."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _random_state(run: Run) -> tuple[dict[str, Tensor], Any]:
+    tensors = {"torch": torch.get_rng_state()}
+    if run.accelerator.device.type == "cuda":
+        tensors["cuda"] = torch.cuda.get_rng_state(run.accelerator.device)
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    version, numbers, gauss = random.getstate()
+    return tensors, {"numpy": [kind, np.asarray(keys).tolist(), *rest], "python": [version, list(numbers), gauss]}
+
+
+def _restore_random(run: Run, checkpoint: Checkpoint) -> None:
+    rank = run.accelerator.process_index
+    if rank >= len(checkpoint.state["python_random"]):
+        return  # more processes than before: draws and order do not depend on these states, only dropout does
+    tensors, other = checkpoint.tensors["random"], checkpoint.state["python_random"][rank]
+    torch.set_rng_state(tensors[f"{rank}.torch"])
+    if f"{rank}.cuda" in tensors and run.accelerator.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors[f"{rank}.cuda"], run.accelerator.device)
+    kind, keys, *rest = other["numpy"]
+    np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
+    version, numbers, gauss = other["python"]
+    random.setstate((version, tuple(numbers), gauss))

@@ -1,0 +1,1 @@
+"""Programs: the stages and the command line."""

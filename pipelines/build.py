@@ -1,0 +1,209 @@
+"""Wires a recipe into a run: the only module that names concrete models, adapters and rewards together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mmpo import beta as beta_units
+from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenCopy
+from mmpo.contracts import Adapter, Condition, Predict, Reference
+from mmpo.data.cache import TensorCache
+from mmpo.data.encoded import EncodedGroups
+from mmpo.data.encoding import Caches, EncodedRow, encode_groups
+from mmpo.data.readers import ReadReport, read_pairs
+from mmpo.data.split import hold_out
+from mmpo.loss_table import LOSS_TABLE
+from mmpo.losses import LOSSES
+from mmpo.models.checkpoint import CheckpointConfig
+from mmpo.models.families import Family, encode_images
+from mmpo.models.loading import load_pipeline, weights_hash
+from mmpo.models.lora import add_lora
+from mmpo.recipe import Recipe
+from mmpo.records import content_id
+from mmpo.training.metrics import Console
+from mmpo.training.run import Run
+from pipelines.own_samples import is_made, make_pairs
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
+Say = Callable[[str], None]
+
+
+def build_accelerator(recipe: Recipe) -> Accelerator:
+    """The devices and processes of a run.
+
+    Raises:
+        ValueError: fp16 without a GPU.
+    """
+    precision = recipe.train.precision
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("train.precision: fp16 needs a GPU; use bf16 or fp32 here")
+    return Accelerator(mixed_precision=precision if precision in ("bf16", "fp16") else "no")
+
+
+def weights_dtype(recipe: Recipe) -> torch.dtype:
+    """Half precision only for the frozen base of a LoRA; whatever is trained keeps float32 master weights."""
+    precision = recipe.train.precision
+    return DTYPES[precision] if recipe.model.lora is not None or precision == "fp64" else torch.float32
+
+
+def build_run(recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator, folder: Path, say: Say) -> tuple[Run, Any]:
+    """(the parts of a run, the pipeline's class). Data is made and encoded on the way.
+
+    Raises:
+        ValueError: what the checkpoint, the data or the recipe cannot do together.
+    """
+    dtype = weights_dtype(recipe)
+    resolution = recipe.data.resolution or config.resolution
+    adapter = build_adapter(recipe, config)  # refuses a wrong combination before anything is loaded
+    pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
+    pipeline.to(accelerator.device)
+    denoiser = getattr(pipeline, config.family.denoiser)
+    base_hash = weights_hash(denoiser)
+    with accelerator.main_process_first():
+        make_data(recipe, pipeline, base_hash, say if accelerator.is_main_process else lambda text: None)
+    rows, caches = _encode(recipe, config, pipeline, accelerator, resolution, say)
+    train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
+    say(f"{len(train_rows)} training pairs, {len(held_rows)} held out")
+    pipeline_class = type(pipeline)
+    del pipeline  # the VAE and the text encoders leave memory
+    if recipe.train.gradient_checkpointing:
+        denoiser.enable_gradient_checkpointing()
+    if recipe.model.lora is not None:
+        add_lora(denoiser, recipe.model.lora, config.family, seed=recipe.train.seed)
+    else:
+        denoiser.requires_grad_(True)
+    loss, scale = build_loss(recipe, config.latent_elements(resolution), say)
+    run = Run(
+        accelerator=accelerator, policy=denoiser, bind=partial(_bind, config.family, dtype), adapter=adapter,
+        reference=build_reference(recipe, denoiser), loss=loss, scale=scale,
+        train=EncodedGroups(train_rows, caches), held_out=EncodedGroups(held_rows, caches),
+        clusters=[row.prompt.cluster for row in held_rows],
+        dtype=torch.float64 if dtype == torch.float64 else torch.float32, recipe=recipe, folder=folder,
+        identity={
+            "base weights": base_hash,
+            "training rows": content_id([row.id for row in train_rows]),
+            "held-out rows": content_id([row.id for row in held_rows]),
+        },
+    )
+    return run, pipeline_class
+
+
+def make_data(recipe: Recipe, pipeline: Any, base_hash: str, say: Say) -> None:
+    """Makes `data.path` where the recipe says how and it is not there yet."""
+    if recipe.data.make is None:
+        return
+    model = {"model": recipe.model.path, "revision": recipe.model.revision, "weights": base_hash}
+    if not is_made(recipe.data, model):
+        make_pairs(recipe.data, model, lambda: pipeline, say)
+
+
+def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
+    """The surrogate that fits the checkpoint.
+
+    Raises:
+        ValueError: the recipe names another one.
+    """
+    method, kind = recipe.method, config.prediction_type
+    fitting = "flow" if kind == "flow" else "denoising"
+    if method.adapter not in ("auto", fitting):
+        raise ValueError(
+            f"method.adapter: '{method.adapter}' does not fit {recipe.model.path}, which predicts {kind}; use '{fitting}'"
+        )
+    if fitting == "flow":
+        return Flow(
+            shift=float(config.scheduler.get("shift", 1.0)),
+            num_train_timesteps=int(config.scheduler.get("num_train_timesteps", 1000)),
+            prompt_dropout=method.prompt_dropout, timesteps=method.timesteps,
+        )
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler.from_config(config.scheduler)
+    return Denoising(
+        alphas_cumprod=scheduler.alphas_cumprod.double(), prediction_type=kind,  # type: ignore[arg-type]
+        error=method.error, prompt_dropout=method.prompt_dropout, timesteps=method.timesteps,
+    )
+
+
+def build_reference(recipe: Recipe, denoiser: nn.Module) -> Reference | None:
+    """Adapters off for a LoRA, a frozen copy for a full fine-tune, nothing for a loss that needs none."""
+    kind = recipe.method.reference
+    if not LOSS_TABLE[recipe.method.loss].needs_reference:
+        # A LoRA's base costs nothing and lets the metrics compare with it; a full copy would cost a model.
+        return AdaptersOff(denoiser) if recipe.model.lora is not None else None
+    if kind == "auto":
+        kind = "adapters_off" if recipe.model.lora is not None else "frozen_copy"
+    return AdaptersOff(denoiser) if kind == "adapters_off" else FrozenCopy(denoiser)
+
+
+def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., Tensor], float]:
+    """(the loss with its options bound, the scale of implied rewards). Prints β in every convention."""
+    options = recipe.method.options
+    if "beta" in options:
+        options["beta"] = beta_units.to_half_mean(options["beta"], recipe.method.beta_convention, elements)
+        same = ", ".join(f"{value:g} ({name})" for name, value in beta_units.equivalents(options["beta"], elements).items())
+        say(f"beta {same}")
+    scale = next(iter(options.values()), 1.0)
+    return partial(LOSSES[recipe.method.loss], **options), scale
+
+
+def _bind(family: Family, dtype: torch.dtype, module: nn.Module) -> Predict:
+    """The family's forward through this module, inputs in the dtype of its weights."""
+
+    def predict(noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        inputs = {name: value.to(dtype) if value.is_floating_point() else value for name, value in condition.items()}
+        return family.predict(module, noisy.to(dtype), timesteps, inputs)
+
+    return predict
+
+
+def _encode(
+    recipe: Recipe, config: CheckpointConfig, pipeline: Any, accelerator: Accelerator, resolution: int, say: Say
+) -> tuple[list[EncodedRow], Caches]:
+    """The index of usable rows and the filled caches; the main process fills them, the others then read."""
+    data = recipe.data
+    folder = Path(data.cache) if data.cache else _cache_folder(data.path)
+    text_parts = [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)]
+    with accelerator.main_process_first():
+        caches = Caches(
+            TensorCache(folder, "latents", {"vae": weights_hash(pipeline.vae), "resolution": resolution}),
+            TensorCache(folder, "text", {
+                "encoders": [weights_hash(getattr(pipeline, name)) for name in text_parts],
+                "dtype": str(pipeline.dtype), "family": config.family.name,
+            }),
+        )
+        for dropped in caches.latents.dropped + caches.texts.dropped:
+            say(f"warning: a damaged cache file is computed again: {dropped}")
+        report = ReadReport()
+        groups = read_pairs(
+            data.path, format=data.format, split=data.split, limit=data.limit, on_bad_row=data.on_bad_row, report=report
+        )
+        with Console(0, start=0, enabled=False) as console:
+            rows = encode_groups(
+                groups, caches, partial(encode_images, pipeline.vae), partial(config.family.encode_prompts, pipeline),
+                resolution=resolution, on_bad_row=data.on_bad_row, report=report,
+                progress=lambda count: console.advance(count, ""),
+            )
+    _tell(report, data.path, say)
+    return rows, caches
+
+
+def _cache_folder(path: str) -> Path:
+    place = Path(path)
+    return (place if place.is_dir() else place.parent if place.exists() else Path("runs")) / ".cache"
+
+
+def _tell(report: ReadReport, path: str, say: Say) -> None:
+    counts = report.counts
+    left_out = [f"{counts[name]} {name}" for name in ("ties", "bad", "duplicates") if counts[name]]
+    say(f"{path}: {counts['rows']} rows" + (f", left out: {', '.join(left_out)}" if left_out else ""))
+    for message in report.bad:
+        say(f"warning: skipped {message}")
+    if counts["bad"] > len(report.bad):
+        say(f"warning: and {counts['bad'] - len(report.bad)} more bad rows")

@@ -1,0 +1,120 @@
+"""The command line. Nothing heavy is imported before a command's input is valid."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mmpo import __version__
+
+app = typer.Typer(
+    name="mmpo", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Align image generators with preferences, and see by a verified reward that it worked.",
+)
+_launcher: list[str] = []
+
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe, such as train.steps=500.")
+]
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"mmpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def demo(
+    output: Annotated[str, typer.Option(help="Folder of the run.")] = "runs/demo",
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+) -> None:
+    """Own samples, pairs, Diffusion-DPO with LoRA and evaluation, on the built-in world, in a few minutes."""
+    from pipelines.demo import run_demo
+
+    run_demo(output, seed)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, a run's folder, or the name of a shipped recipe.")],
+    overrides: Overrides = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")] = False,
+) -> None:
+    """Trains a recipe. Options after `--` go to accelerate: mmpo train RECIPE -- --num_processes 2."""
+    from mmpo.recipe_files import load_recipe
+
+    resolved = load_recipe(recipe, overrides or [])
+    if dry_run:
+        from pipelines.dry_run import describe
+
+        for line in describe(resolved):
+            typer.echo(line)
+        typer.echo(f"\nnothing was run; next: mmpo train {recipe}")
+        return
+    from pipelines.launch import launch, should_launch
+
+    if should_launch(_launcher):
+        arguments = ["train", recipe, *(overrides or []), *(["--resume"] if resume else [])]
+        raise typer.Exit(launch(arguments, _launcher))
+    from pipelines.train import train as run_training
+
+    folder = run_training(resolved, resume=resume)
+    if int(os.environ.get("RANK", "0")) == 0:
+        typer.echo(f"next: mmpo eval {folder}")
+
+
+@app.command("eval")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    overrides: Overrides = None,
+) -> None:
+    """Compares a run's weights with their base: the same prompts and noise, any reward, intervals over prompts."""
+    from pipelines.evaluation import evaluate as run_evaluation
+    from pipelines.tables import evaluation_lines
+
+    result = run_evaluation(run, overrides or [])
+    for line in evaluation_lines(result):
+        typer.echo(line)
+    typer.echo(f"written: {run / 'evaluation.json'} and {run / 'evaluation.png'}")
+
+
+def main() -> None:
+    """Entry point: splits off launcher options after `--`, turns user errors into one message without a traceback."""
+    arguments = sys.argv[1:]
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, _launcher[:] = arguments[:at], arguments[at + 1 :]
+    try:
+        app(args=arguments, prog_name="mmpo")
+    except ValueError as error:
+        if os.environ.get("MMPO_DEBUG"):
+            raise
+        _fail(f"error: {error}", 2)
+    except KeyboardInterrupt:
+        _fail("stopped at once; nothing after the last checkpoint was kept", 130)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        _fail(f"{error}; go on with: mmpo {' '.join(arguments)}{'' if '--resume' in arguments else ' --resume'}", 130)
+
+
+def _fail(text: str, code: int) -> None:
+    print(text, file=sys.stderr)
+    raise SystemExit(code) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`mmpo eval`: base against tuned on fixed prompts and seeds, with intervals clustered by prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+import rewards
+from mmpo.files import write_bytes, write_json
+from mmpo.models.checkpoint import CheckpointConfig, read_config
+from mmpo.models.loading import load_pipeline
+from mmpo.models.saving import LORA_FILE
+from mmpo.recipe import Evaluation, Recipe
+from mmpo.recipe_files import load_recipe
+from mmpo.records import Prompt, bytes_hash
+from mmpo.training.metrics import Console
+from mmpo.training.statistics import clustered_mean
+from pipelines.generate import Job, sample
+from pipelines.grid import side_by_side
+from pipelines.prompts import load_prompts
+from pipelines.train import PIPELINE, RECIPE, read_summary
+
+RESULT = "evaluation.json"
+GRID = "evaluation.png"
+Columns = dict[str, NDArray[np.float32]]
+
+
+def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Samples base and tuned with the same noise, scores both, and writes evaluation.json and evaluation.png.
+
+    Args:
+        folder: of a finished run.
+        overrides: changes to the recipe's evaluation section, `evaluation.limit=50`.
+    Returns:
+        What evaluation.json holds.
+    Raises:
+        ValueError: no finished run, no prompts or rewards to evaluate with.
+    """
+    trained = read_summary(folder)
+    recipe = load_recipe(str(folder / RECIPE), overrides)
+    section = recipe.evaluation
+    if section.prompts is None or not section.rewards:
+        raise ValueError("evaluation: set evaluation.prompts (a file with a prompt a line) and evaluation.rewards")
+    prompts = load_prompts(section.prompts, section.limit)
+    scorers = [rewards.load(spec.name, **spec.options) for spec in section.rewards]
+    config = read_config(recipe.model.path, recipe.model.revision)
+    jobs = [Job(prompt, number) for prompt in prompts for number in range(section.samples)]
+    with Console(2 * len(jobs), start=0, enabled=True, title="evaluate") as console:
+        images = {}
+        for offset, (name, tuned) in enumerate((("base", None), ("tuned", folder))):
+            pipeline = load_policy(config, recipe, tuned)
+            images[name] = _sample(pipeline, jobs, section, console, offset * len(jobs), name)
+            del pipeline
+    texts = [job.prompt.text for job in jobs]
+    columns = {name: score_all(scorers, made, texts) for name, made in images.items()}
+    result = {
+        "measures": compare(columns["base"], columns["tuned"], [job.prompt for job in jobs]),
+        "prompts": section.prompts,
+        "samples_per_prompt": section.samples,
+        "seed": section.seed,
+        "sampling": section.sampling.model_dump(),
+        "weights": {"base": trained["identity"]["base weights"], "tuned": weights_file_hash(folder)},
+    }
+    write_json(folder / RESULT, result)
+    write_bytes(folder / GRID, side_by_side(images["base"], images["tuned"], section.samples))
+    return result
+
+
+def load_policy(config: CheckpointConfig, recipe: Recipe, tuned: Path | None) -> Any:
+    """The base pipeline, or the tuned one of a run's folder, ready to sample on the best device here."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    half = recipe.train.precision in ("bf16", "fp16") and device == "cuda"
+    dtype = torch.bfloat16 if half and recipe.train.precision == "bf16" else torch.float16 if half else torch.float32
+    if tuned is not None and recipe.model.lora is None:
+        config = read_config(str(tuned / PIPELINE))
+    pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
+    if tuned is not None and recipe.model.lora is not None:
+        pipeline.load_lora_weights(tuned, weight_name=LORA_FILE)
+        pipeline.fuse_lora()
+    return pipeline.to(device)
+
+
+def score_all(scorers: Sequence[rewards.Reward], images: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
+    """Every reward and every part of it, as [N] columns by name."""
+    columns: Columns = {}
+    for scorer in scorers:
+        scores = scorer.score(images, texts)
+        columns[scorer.name] = scores.values
+        columns |= {f"{scorer.name}/{part}": values for part, values in scores.parts.items()}
+    return columns
+
+
+def compare(base: Columns, tuned: Columns, prompts: Sequence[Prompt]) -> dict[str, dict[str, Any]]:
+    """Per measure the means, their paired difference with its 95 % interval over prompts, and the win rate.
+
+    A prompt and its paraphrases are one cluster. The win rate is the share of clusters whose mean is higher when
+    tuned; equal means count a half.
+    """
+    clusters = [prompt.cluster for prompt in prompts]
+    table = {}
+    for name in base:
+        difference = clustered_mean(tuned[name].astype(float) - base[name], clusters)
+        wins, groups = _wins(base[name], tuned[name], clusters)
+        win = clustered_mean(wins, groups)
+        table[name] = {
+            "base": float(np.nanmean(base[name])), "tuned": float(np.nanmean(tuned[name])),
+            "difference": difference.mean, "low": difference.low, "high": difference.high,
+            "win_rate": win.mean, "win_low": win.low, "win_high": win.high,
+            "prompts": len(groups), "samples": len(clusters), "failed": int(np.isnan(base[name] + tuned[name]).sum()),
+            "higher_is_better": True,
+        }
+    return table
+
+
+def weights_file_hash(folder: Path) -> str:
+    """SHA-256 of the file with the tuned weights."""
+    file = folder / LORA_FILE
+    if not file.is_file():
+        file = next((folder / PIPELINE).glob("*/diffusion_pytorch_model.safetensors"))
+    return bytes_hash(file.read_bytes())
+
+
+def _sample(
+    pipeline: Any, jobs: Sequence[Job], section: Evaluation, console: Console, offset: int, name: str
+) -> list[Image.Image]:
+    made = []
+    for _, image in sample(pipeline, jobs, section.sampling, section.seed):
+        made.append(image)
+        console.advance(offset + len(made), name)
+    return made
+
+
+def _wins(base: NDArray[np.float32], tuned: NDArray[np.float32], clusters: Sequence[str]) -> tuple[list[float], list[str]]:
+    members: dict[str, list[int]] = {}
+    for index, cluster in enumerate(clusters):
+        members.setdefault(cluster, []).append(index)
+    wins = []
+    for indices in members.values():
+        gap = float(np.nansum(tuned[indices].astype(float) - base[indices]))
+        wins.append(0.5 + 0.5 * float(np.sign(gap)))
+    return wins, list(members)

@@ -1,0 +1,34 @@
+"""Several processes: `mmpo train` starts itself through accelerate where that was asked for or several GPUs are there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def inside_launcher() -> bool:
+    """Whether a launcher (accelerate, torchrun, a cluster) already started this process; it is never started again."""
+    return "RANK" in os.environ or "LOCAL_RANK" in os.environ
+
+
+def should_launch(launcher: Sequence[str]) -> bool:
+    """Whether to start workers: launcher options after `--`, or more than one GPU."""
+    if inside_launcher():
+        return False
+    if launcher:
+        return True
+    import torch
+
+    return torch.cuda.device_count() > 1
+
+
+def launch(arguments: Sequence[str], launcher: Sequence[str]) -> int:
+    """Runs `mmpo ARGUMENTS` under `accelerate launch LAUNCHER` and returns its exit code."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", *launcher, "-m", "pipelines.cli", *arguments]
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()  # the workers got the signal too; they write a checkpoint and end

@@ -1,0 +1,122 @@
+"""`mmpo train`: a recipe to weights."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+from mmpo.files import write_bytes, write_json
+from mmpo.models.checkpoint import CheckpointConfig, read_config
+from mmpo.models.loading import load_pipeline, weights_hash
+from mmpo.models.saving import save_lora, save_pipeline
+from mmpo.recipe import Recipe
+from mmpo.recipe_files import dump
+from mmpo.records import content_id
+from mmpo.training.checkpoints import list_checkpoints
+from mmpo.training.loop import Outcome, Trainer, finished
+from mmpo.training.run import Run
+from pipelines.build import build_accelerator, build_run
+
+SUMMARY = "train.json"
+RECIPE = "recipe.yaml"
+PIPELINE = "pipeline"
+
+
+def train(recipe: Recipe, *, resume: bool = False) -> Path:
+    """Runs a recipe and returns its folder.
+
+    The folder then holds recipe.yaml, metrics.jsonl, tensorboard/, checkpoint-*/, train.json and the weights:
+    pytorch_lora_weights.safetensors, or pipeline/ after a full fine-tune.
+
+    Args:
+        recipe: what to do.
+        resume: go on from the newest whole checkpoint.
+    Raises:
+        ValueError: anything a user can mend, with where and how.
+        Interrupted: stopped by Ctrl-C, a checkpoint is written.
+    """
+    folder = Path(recipe.output)
+    check_output(folder, resume=resume)
+    config = read_config(recipe.model.path, recipe.model.revision)
+    accelerator = build_accelerator(recipe)
+
+    def say(text: str) -> None:
+        accelerator.print(text, flush=True)
+
+    run, pipeline_class = build_run(recipe, config, accelerator, folder, say)
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / RECIPE, dump(recipe).encode())
+    accelerator.wait_for_everyone()
+    count = sum(p.numel() for p in run.parameters().values())
+    say(f"training {count:,} parameters on {accelerator.num_processes} x {accelerator.device.type}")
+    outcome = Trainer(run, resume=resume).train()
+    if accelerator.is_main_process:
+        weights = save_weights(run, config, pipeline_class)
+        write_json(folder / SUMMARY, summary(run, outcome))
+        say(f"weights: {weights}")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return folder
+
+
+def check_output(folder: Path, *, resume: bool) -> None:
+    """Refuses to mix two runs in one folder."""
+    there = list_checkpoints(folder) if folder.is_dir() else []
+    if there and not resume:
+        raise ValueError(
+            f"output {folder}: holds a run already ({there[-1].name}); add --resume to go on with it, or choose "
+            "another folder with output=FOLDER"
+        )
+    if resume and not there:
+        raise ValueError(f"--resume: no checkpoint in {folder}; start without --resume")
+
+
+def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any) -> Path:
+    """The trained weights in the form other tools load."""
+    about = {
+        "base_model": run.recipe.model.path,
+        "base_weights": run.identity["base weights"],
+        "method": f"{run.recipe.method.loss}",
+        "recipe": content_id(run.recipe.model_dump(mode="json")),
+        "data": run.identity["training rows"],
+        "steps": run.recipe.train.steps,
+    }
+    if run.recipe.model.lora is not None:
+        return save_lora(run.folder, pipeline_class, config.family.denoiser, run.policy, about)
+    import torch
+
+    dtype = torch.float64 if run.dtype == torch.float64 else torch.float32
+    pipeline = load_pipeline(config, dtype=dtype, revision=run.recipe.model.revision, variant=run.recipe.model.variant)
+    state = {name: tensor.detach().cpu() for name, tensor in run.policy.state_dict().items()}
+    getattr(pipeline, config.family.denoiser).load_state_dict(state)
+    return save_pipeline(run.folder / PIPELINE, pipeline, about)
+
+
+def summary(run: Run, outcome: Outcome) -> dict[str, Any]:
+    """What train.json says: how it ended, on what, with which versions."""
+    from importlib.metadata import version
+
+    packages = ("mmpo", "torch", "diffusers", "transformers", "accelerate", "peft")
+    return {
+        **finished(outcome),
+        "identity": dict(run.identity),
+        "weights": weights_hash(run.policy),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "processes": run.accelerator.num_processes,
+        "device": run.accelerator.device.type,
+    }
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """train.json of a finished run.
+
+    Raises:
+        ValueError: the folder is no finished run.
+    """
+    file = folder / SUMMARY
+    if not file.is_file():
+        raise ValueError(f"{folder}: no finished run there ({SUMMARY} is missing); run `mmpo train` first, or --resume it")
+    return json.loads(file.read_text())

@@ -1,0 +1,41 @@
+"""Rewards by name. Ours stand in a literal table; another package adds one by an entry point of group `mmpo.rewards`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from rewards.scores import Reward, Scores
+
+GROUP = "mmpo.rewards"
+TABLE = {
+    "random": "rewards.random_score:RandomScore",
+    "shapes": "rewards.shapes_verifier:ShapesVerifier",
+}
+
+
+def names() -> dict[str, str]:
+    """"module:class" of every reward that can be loaded, by name."""
+    return {**{point.name: point.value for point in entry_points(group=GROUP)}, **TABLE}
+
+
+def load(name: str, **options: Any) -> Reward:
+    """A reward by name, with its options.
+
+    Raises:
+        ValueError: unknown name, or options that the reward does not take.
+    """
+    known = names()
+    if name not in known:
+        from mmpo.suggest import one_of
+
+        raise ValueError(f"reward: {one_of(name, known)}")
+    module, _, attribute = known[name].partition(":")
+    try:
+        return getattr(import_module(module), attribute)(**options)
+    except TypeError as error:
+        raise ValueError(f"reward {name}: {error}") from None
+
+
+__all__ = ["Reward", "Scores", "load", "names"]
