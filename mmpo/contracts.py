@@ -73,7 +73,12 @@ class Adapter(Protocol):
     """How a model says log-likelihood."""
 
     def draw(
-        self, batch: Batch, seed: int, visit: int | Sequence[int] | None = None, *, band: tuple[float, float] | None = None
+        self,
+        batch: Batch,
+        seed: int,
+        visit: int | Sequence[int] | None = None,
+        *,
+        band: tuple[float, float] | None = None,
     ) -> Draw:
         """Counter-based randomness of each group's id and visit; `band` restricts the noise level's quantile."""
         ...

@@ -19,7 +19,7 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which 1e-5 is a number (YAML 1.1 asks for 1.0e-5) and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
                 raise ValueError(f"line {node.start_mark.line + 1}: the key '{key}' stands twice in one section")

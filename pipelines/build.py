@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from mmpo import beta as beta_units
@@ -44,7 +46,10 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
     precision = recipe.train.precision
     if precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("train.precision: fp16 needs a GPU; use bf16 or fp32 here")
-    return Accelerator(mixed_precision=precision if precision in ("bf16", "fp16") else "no")
+    AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    # accelerate starts CPU process groups only when told that the CPU is meant
+    on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    return Accelerator(mixed_precision=precision if precision in ("bf16", "fp16") else "no", cpu=on_cpu)
 
 
 def weights_dtype(recipe: Recipe) -> torch.dtype:
@@ -53,7 +58,9 @@ def weights_dtype(recipe: Recipe) -> torch.dtype:
     return DTYPES[precision] if recipe.model.lora is not None or precision == "fp64" else torch.float32
 
 
-def build_run(recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator, folder: Path, say: Say) -> tuple[Run, Any]:
+def build_run(
+    recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator, folder: Path, say: Say
+) -> tuple[Run, Any]:
     """(the parts of a run, the pipeline's class). Data is made and encoded on the way.
 
     Raises:
@@ -81,11 +88,19 @@ def build_run(recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator
         denoiser.requires_grad_(True)
     loss, scale = build_loss(recipe, config.latent_elements(resolution), say)
     run = Run(
-        accelerator=accelerator, policy=denoiser, bind=partial(_bind, config.family, dtype), adapter=adapter,
-        reference=build_reference(recipe, denoiser), loss=loss, scale=scale,
-        train=EncodedGroups(train_rows, caches), held_out=EncodedGroups(held_rows, caches),
+        accelerator=accelerator,
+        policy=denoiser,
+        bind=partial(_bind, config.family, dtype),
+        adapter=adapter,
+        reference=build_reference(recipe, denoiser),
+        loss=loss,
+        scale=scale,
+        train=EncodedGroups(train_rows, caches),
+        held_out=EncodedGroups(held_rows, caches),
         clusters=[row.prompt.cluster for row in held_rows],
-        dtype=torch.float64 if dtype == torch.float64 else torch.float32, recipe=recipe, folder=folder,
+        dtype=torch.float64 if dtype == torch.float64 else torch.float32,
+        recipe=recipe,
+        folder=folder,
         identity={
             "base weights": base_hash,
             "training rows": content_id([row.id for row in train_rows]),
@@ -114,20 +129,25 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
     fitting = "flow" if kind == "flow" else "denoising"
     if method.adapter not in ("auto", fitting):
         raise ValueError(
-            f"method.adapter: '{method.adapter}' does not fit {recipe.model.path}, which predicts {kind}; use '{fitting}'"
+            f"method.adapter: '{method.adapter}' does not fit {recipe.model.path}, which predicts {kind}; "
+            f"use '{fitting}'"
         )
     if fitting == "flow":
         return Flow(
             shift=float(config.scheduler.get("shift", 1.0)),
             num_train_timesteps=int(config.scheduler.get("num_train_timesteps", 1000)),
-            prompt_dropout=method.prompt_dropout, timesteps=method.timesteps,
+            prompt_dropout=method.prompt_dropout,
+            timesteps=method.timesteps,
         )
     from diffusers import DDPMScheduler
 
     scheduler = DDPMScheduler.from_config(config.scheduler)
     return Denoising(
-        alphas_cumprod=scheduler.alphas_cumprod.double(), prediction_type=kind,  # type: ignore[arg-type]
-        error=method.error, prompt_dropout=method.prompt_dropout, timesteps=method.timesteps,
+        alphas_cumprod=scheduler.alphas_cumprod.double(),
+        prediction_type=kind,  # type: ignore[arg-type]
+        error=method.error,
+        prompt_dropout=method.prompt_dropout,
+        timesteps=method.timesteps,
     )
 
 
@@ -147,7 +167,9 @@ def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., T
     options = recipe.method.options
     if "beta" in options:
         options["beta"] = beta_units.to_half_mean(options["beta"], recipe.method.beta_convention, elements)
-        same = ", ".join(f"{value:g} ({name})" for name, value in beta_units.equivalents(options["beta"], elements).items())
+        same = ", ".join(
+            f"{value:g} ({name})" for name, value in beta_units.equivalents(options["beta"], elements).items()
+        )
         say(f"beta {same}")
     scale = next(iter(options.values()), 1.0)
     return partial(LOSSES[recipe.method.loss], **options), scale
@@ -169,14 +191,21 @@ def _encode(
     """The index of usable rows and the filled caches; the main process fills them, the others then read."""
     data = recipe.data
     folder = Path(data.cache) if data.cache else _cache_folder(data.path)
-    text_parts = [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)]
+    text_parts = [
+        name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)
+    ]
     with accelerator.main_process_first():
         caches = Caches(
             TensorCache(folder, "latents", {"vae": weights_hash(pipeline.vae), "resolution": resolution}),
-            TensorCache(folder, "text", {
-                "encoders": [weights_hash(getattr(pipeline, name)) for name in text_parts],
-                "dtype": str(pipeline.dtype), "family": config.family.name,
-            }),
+            TensorCache(
+                folder,
+                "text",
+                {
+                    "encoders": [weights_hash(getattr(pipeline, name)) for name in text_parts],
+                    "dtype": str(pipeline.dtype),
+                    "family": config.family.name,
+                },
+            ),
         )
         for dropped in caches.latents.dropped + caches.texts.dropped:
             say(f"warning: a damaged cache file is computed again: {dropped}")
@@ -186,8 +215,13 @@ def _encode(
         )
         with Console(0, start=0, enabled=False) as console:
             rows = encode_groups(
-                groups, caches, partial(encode_images, pipeline.vae), partial(config.family.encode_prompts, pipeline),
-                resolution=resolution, on_bad_row=data.on_bad_row, report=report,
+                groups,
+                caches,
+                partial(encode_images, pipeline.vae),
+                partial(config.family.encode_prompts, pipeline),
+                resolution=resolution,
+                on_bad_row=data.on_bad_row,
+                report=report,
                 progress=lambda count: console.advance(count, ""),
             )
     _tell(report, data.path, say)

@@ -12,7 +12,11 @@ import typer
 from mmpo import __version__
 
 app = typer.Typer(
-    name="mmpo", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="mmpo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Align image generators with preferences, and see by a verified reward that it worked.",
 )
 _launcher: list[str] = []
@@ -30,7 +34,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     pass
 
@@ -51,7 +57,9 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, a run's folder, or the name of a shipped recipe.")],
     overrides: Overrides = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")
+    ] = False,
 ) -> None:
     """Trains a recipe. Options after `--` go to accelerate: mmpo train RECIPE -- --num_processes 2."""
     from mmpo.recipe_files import load_recipe

@@ -34,7 +34,8 @@ def describe(recipe: Recipe) -> Iterator[str]:
     resolution = recipe.data.resolution or config.resolution
     yield dump(recipe).rstrip()
     yield ""
-    yield f"checkpoint   {recipe.model.path} ({config.family.name}, predicts {config.prediction_type}; configs: {config.source})"
+    predicts = f"{config.family.name}, predicts {config.prediction_type}"
+    yield f"checkpoint   {recipe.model.path} ({predicts}; configs: {config.source})"
     yield f"trains       {trained:,} of {total:,} parameters of the {config.family.denoiser}"
     yield f"method       {recipe.method.loss} x {type(adapter).__name__} x {type(reference).__name__}"
     elements = config.latent_elements(resolution)

@@ -109,10 +109,17 @@ def compare(base: Columns, tuned: Columns, prompts: Sequence[Prompt]) -> dict[st
         wins, groups = _wins(base[name], tuned[name], clusters)
         win = clustered_mean(wins, groups)
         table[name] = {
-            "base": float(np.nanmean(base[name])), "tuned": float(np.nanmean(tuned[name])),
-            "difference": difference.mean, "low": difference.low, "high": difference.high,
-            "win_rate": win.mean, "win_low": win.low, "win_high": win.high,
-            "prompts": len(groups), "samples": len(clusters), "failed": int(np.isnan(base[name] + tuned[name]).sum()),
+            "base": float(np.nanmean(base[name])),
+            "tuned": float(np.nanmean(tuned[name])),
+            "difference": difference.mean,
+            "low": difference.low,
+            "high": difference.high,
+            "win_rate": win.mean,
+            "win_low": win.low,
+            "win_high": win.high,
+            "prompts": len(groups),
+            "samples": len(clusters),
+            "failed": int(np.isnan(base[name] + tuned[name]).sum()),
             "higher_is_better": True,
         }
     return table
@@ -136,7 +143,9 @@ def _sample(
     return made
 
 
-def _wins(base: NDArray[np.float32], tuned: NDArray[np.float32], clusters: Sequence[str]) -> tuple[list[float], list[str]]:
+def _wins(
+    base: NDArray[np.float32], tuned: NDArray[np.float32], clusters: Sequence[str]
+) -> tuple[list[float], list[str]]:
     members: dict[str, list[int]] = {}
     for index, cluster in enumerate(clusters):
         members.setdefault(cluster, []).append(index)

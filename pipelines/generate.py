@@ -62,14 +62,29 @@ def sample_schema() -> pa.Schema:
 
     text = Value("string")
     return Features(
-        {"id": text, "prompt": text, "key": text, "split": text, "number": Value("int32"), "image": Image(),
-         "image_hash": text, "provenance": text}
+        {
+            "id": text,
+            "prompt": text,
+            "key": text,
+            "split": text,
+            "number": Value("int32"),
+            "image": Image(),
+            "image_hash": text,
+            "provenance": text,
+        }
     ).arrow_schema
 
 
 def generate(
-    pipeline: Any, prompts: Sequence[Prompt], per_prompt: int, sampling: Sampling, *, seed: int,
-    model: Mapping[str, Any], folder: Path, progress: Callable[[int], None] = lambda done: None,
+    pipeline: Any,
+    prompts: Sequence[Prompt],
+    per_prompt: int,
+    sampling: Sampling,
+    *,
+    seed: int,
+    model: Mapping[str, Any],
+    folder: Path,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Fills a folder with sample shards; shards that are there are kept.
 
@@ -92,11 +107,17 @@ def generate(
         rows = []
         for job, image in sample(pipeline, jobs, sampling, seed):
             data = encode(image)
-            rows.append({
-                "id": content_id("sample", job.prompt.text, job.number, settings),
-                "prompt": job.prompt.text, "key": job.prompt.cluster, "split": job.prompt.split, "number": job.number,
-                "image": {"bytes": data, "path": None}, "image_hash": bytes_hash(data),
-                "provenance": json.dumps({**settings, "number": job.number}, sort_keys=True),
-            })
+            rows.append(
+                {
+                    "id": content_id("sample", job.prompt.text, job.number, settings),
+                    "prompt": job.prompt.text,
+                    "key": job.prompt.cluster,
+                    "split": job.prompt.split,
+                    "number": job.number,
+                    "image": {"bytes": data, "path": None},
+                    "image_hash": bytes_hash(data),
+                    "provenance": json.dumps({**settings, "number": job.number}, sort_keys=True),
+                }
+            )
             progress(1)
         write_shard(folder, number, rows, schema)

@@ -13,7 +13,13 @@ from mmpo.data.shards import parquet_files, read_rows, shard_file, write_shard
 from rewards.scores import Reward
 
 SCHEMA = pa.schema(
-    [("id", pa.string()), ("image_hash", pa.string()), ("reward", pa.string()), ("score", pa.float32()), ("error", pa.string())]
+    [
+        ("id", pa.string()),
+        ("image_hash", pa.string()),
+        ("reward", pa.string()),
+        ("score", pa.float32()),
+        ("error", pa.string()),
+    ]
 )
 
 
@@ -29,11 +35,21 @@ def label(samples: Path, reward: Reward, folder: Path, progress: Callable[[int],
         if not done.is_file():
             rows = [row for _, row in read_rows(file)]
             scores = reward.score([decode(row["image"]["bytes"]) for row in rows], [row["prompt"] for row in rows])
-            write_shard(folder, number, [
-                {"id": row["id"], "image_hash": row["image_hash"], "reward": reward.name,
-                 "score": None if math.isnan(value) else float(value), "error": error}
-                for row, value, error in zip(rows, scores.values, scores.errors, strict=True)
-            ], SCHEMA)
+            write_shard(
+                folder,
+                number,
+                [
+                    {
+                        "id": row["id"],
+                        "image_hash": row["image_hash"],
+                        "reward": reward.name,
+                        "score": None if math.isnan(value) else float(value),
+                        "error": error,
+                    }
+                    for row, value, error in zip(rows, scores.values, scores.errors, strict=True)
+                ],
+                SCHEMA,
+            )
         written = [row for _, row in read_rows(done)]
         failed += sum(row["score"] is None for row in written)
         progress(len(written))

@@ -1,4 +1,4 @@
-"""Several processes: `mmpo train` starts itself through accelerate where that was asked for or several GPUs are there."""
+"""Several processes: `mmpo train` starts itself through accelerate where asked to, or where several GPUs are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stage that makes pairs from a model's own samples: generate, label, pair. Resumable, redone only where it must be."""
+"""The stage that makes pairs from a model's own samples: generate, label, pair. Resumable."""
 
 from __future__ import annotations
 
@@ -57,7 +57,11 @@ def make_pairs(data: Data, model: dict[str, Any], load_pipeline: Callable[[], An
     assert make is not None
     folder = Path(data.path)
     prompts = load_prompts(make.prompts, make.limit)
-    sampled = {key: value for key, value in _settings(make, model).items() if key not in ("reward", "margin", "pairs", "max_pairs_per_prompt")}
+    sampled = {
+        key: value
+        for key, value in _settings(make, model).items()
+        if key not in ("reward", "margin", "pairs", "max_pairs_per_prompt")
+    }
     samples = folder / ".work" / f"samples-{content_id(sampled)[:12]}"
     labels = folder / ".work" / f"labels-{content_id(sampled, make.reward.model_dump())[:12]}"
     total = len(prompts) * make.per_prompt
@@ -69,7 +73,13 @@ def make_pairs(data: Data, model: dict[str, Any], load_pipeline: Callable[[], An
             console.advance(done["images"], "images")
 
         generate(
-            load_pipeline(), prompts, make.per_prompt, make.sampling, seed=make.seed, model=model, folder=samples,
+            load_pipeline(),
+            prompts,
+            make.per_prompt,
+            make.sampling,
+            seed=make.seed,
+            model=model,
+            folder=samples,
             progress=sampled_some,
         )
     reward = rewards.load(make.reward.name, **make.reward.options)

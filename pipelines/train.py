@@ -118,5 +118,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
     """
     file = folder / SUMMARY
     if not file.is_file():
-        raise ValueError(f"{folder}: no finished run there ({SUMMARY} is missing); run `mmpo train` first, or --resume it")
+        raise ValueError(
+            f"{folder}: no finished run there ({SUMMARY} is missing); run `mmpo train` first, or --resume it"
+        )
     return json.loads(file.read_text())

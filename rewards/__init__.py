@@ -1,4 +1,4 @@
-"""Rewards by name. Ours stand in a literal table; another package adds one by an entry point of group `mmpo.rewards`."""
+"""Rewards by name. Ours stand in a table; another package adds one by an entry point of group `mmpo.rewards`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TABLE = {
 
 
 def names() -> dict[str, str]:
-    """"module:class" of every reward that can be loaded, by name."""
+    """ "module:class" of every reward that can be loaded, by name."""
     return {**{point.name: point.value for point in entry_points(group=GROUP)}, **TABLE}
 
 

@@ -31,8 +31,13 @@ def make_tokenizer(folder: Path) -> Any:
 
 
 def make_sd(
-    folder: Path, *, prediction_type: str = "epsilon", channels: tuple[int, int] = (16, 32), sample_size: int = 8,
-    scheduler: str = "DDIMScheduler", seed: int = 0,
+    folder: Path,
+    *,
+    prediction_type: str = "epsilon",
+    channels: tuple[int, int] = (16, 32),
+    sample_size: int = 8,
+    scheduler: str = "DDIMScheduler",
+    seed: int = 0,
 ) -> Path:
     """Saves a random `StableDiffusionPipeline` with these sizes and returns its folder."""
     import diffusers
@@ -42,26 +47,53 @@ def make_sd(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = make_tokenizer(folder.parent / f"{folder.name}-tokenizer")
-        text = CLIPTextModel(CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-            max_position_embeddings=24, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
-        ))
+        text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=16,
+                intermediate_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                max_position_embeddings=24,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
         unet = UNet2DConditionModel(
-            sample_size=sample_size, block_out_channels=channels, layers_per_block=1, cross_attention_dim=16,
-            attention_head_dim=8, norm_num_groups=8, down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            sample_size=sample_size,
+            block_out_channels=channels,
+            layers_per_block=1,
+            cross_attention_dim=16,
+            attention_head_dim=8,
+            norm_num_groups=8,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
             up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
         )
         vae = AutoencoderKL(
-            block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2, norm_num_groups=4,
-            up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, sample_size=sample_size * 2,
+            block_out_channels=(8, 16),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            norm_num_groups=4,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            latent_channels=4,
+            sample_size=sample_size * 2,
         )
-    steps: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+    steps: dict[str, Any] = {
+        "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "steps_offset": 1,
+    }
     if scheduler in ("DDIMScheduler", "DDPMScheduler"):
         steps["clip_sample"] = False
     pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet,
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
         scheduler=getattr(diffusers, scheduler)(prediction_type=prediction_type, **steps),
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
     return folder

@@ -48,7 +48,12 @@ class Denoising:
             )
 
     def draw(
-        self, batch: Batch, seed: int, visit: int | Sequence[int] | None = None, *, band: tuple[float, float] | None = None
+        self,
+        batch: Batch,
+        seed: int,
+        visit: int | Sequence[int] | None = None,
+        *,
+        band: tuple[float, float] | None = None,
     ) -> Draw:
         """See `mmpo.contracts.Adapter.draw`."""
         return draw_groups(batch, seed, visit, band=band or self.timesteps, prompt_dropout=self.prompt_dropout)

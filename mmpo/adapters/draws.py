@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from mmpo.contracts import Batch, Draw
 
@@ -37,7 +36,6 @@ def draw_groups(
     """
     count, candidates, *latent = batch.latent_mean.shape
     visits = _visits(batch, visit)
-    like = {"device": batch.latent_mean.device, "dtype": batch.latent_mean.dtype}
     times, noises, posteriors, drops = [], [], [], []
     for group, number in zip(batch.ids, visits, strict=True):
         # The precision of a draw is fixed (float64 for the time, float32 for the noise), so that runs in
@@ -50,8 +48,8 @@ def draw_groups(
     assert count == len(times)
     return Draw(
         time=(low + (high - low) * torch.stack(times)).to(batch.latent_mean.device),
-        noise=torch.stack(noises).to(**like),
-        posterior_noise=torch.stack(posteriors).to(**like),
+        noise=torch.stack(noises).to(batch.latent_mean),
+        posterior_noise=torch.stack(posteriors).to(batch.latent_mean),
         drop_prompt=torch.stack(drops).to(batch.latent_mean.device),
     )
 

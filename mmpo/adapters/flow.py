@@ -41,7 +41,12 @@ class Flow:
             raise ValueError(f"shift: expected a number above 0, got {self.shift!r}")
 
     def draw(
-        self, batch: Batch, seed: int, visit: int | Sequence[int] | None = None, *, band: tuple[float, float] | None = None
+        self,
+        batch: Batch,
+        seed: int,
+        visit: int | Sequence[int] | None = None,
+        *,
+        band: tuple[float, float] | None = None,
     ) -> Draw:
         """See `mmpo.contracts.Adapter.draw`."""
         return draw_groups(batch, seed, visit, band=band or self.timesteps, prompt_dropout=self.prompt_dropout)

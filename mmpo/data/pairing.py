@@ -18,7 +18,9 @@ def best_worst(scores: Sequence[float | None], *, margin: float = 0.0) -> list[t
     return all_pairs(scores, margin=margin)[:1]
 
 
-def all_pairs(scores: Sequence[float | None], *, margin: float = 0.0, limit: int | None = None) -> list[tuple[int, int]]:
+def all_pairs(
+    scores: Sequence[float | None], *, margin: float = 0.0, limit: int | None = None
+) -> list[tuple[int, int]]:
     """(chosen, rejected) index pairs whose scores differ by more than `margin`.
 
     Args:

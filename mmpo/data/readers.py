@@ -138,7 +138,12 @@ def detect(columns: list[str], where: str, name: str = "auto") -> Format:
 
 
 def read_pairs(
-    path: str, *, format: str = "auto", split: str | None = None, limit: int | None = None, on_bad_row: str = "skip",
+    path: str,
+    *,
+    format: str = "auto",
+    split: str | None = None,
+    limit: int | None = None,
+    on_bad_row: str = "skip",
     report: ReadReport | None = None,
 ) -> Iterator[Group]:
     """Pairs, chosen first, from a folder of parquet shards, a parquet file, or a data set on the hub.
@@ -184,7 +189,8 @@ def _hub_rows(path: str, split: str) -> tuple[list[str], Iterator[tuple[str, dic
         data = load_dataset(path, split=split, streaming=True)
     except Exception as error:
         raise ValueError(
-            f"data.path {path}: no such file or folder, and the hub gave no data set of that name ({type(error).__name__})"
+            f"data.path {path}: no such file or folder, and the hub gave no data set of that name "
+            f"({type(error).__name__})"
         ) from None
     features = data.features or {}
     for column, feature in features.items():

@@ -39,7 +39,9 @@ def check_pair(policy: PairLogps, reference: PairLogps | None, *, needs_referenc
         raise ValueError("reference: expected PairLogps of the frozen model, got None; this loss compares with it")
     shape = policy.chosen.shape
     if policy.chosen.dim() != 1:
-        raise ValueError(f"policy.chosen: expected shape [B], got {list(shape)}; sum over tokens or average over pixels")
+        raise ValueError(
+            f"policy.chosen: expected shape [B], got {list(shape)}; sum over tokens or average over pixels"
+        )
     sides = {"policy": policy, "reference": reference}
     for who, logps in sides.items():
         if logps is None:

@@ -34,7 +34,7 @@ class CheckpointConfig:
 
     @property
     def prediction_type(self) -> str:
-        """"epsilon", "v_prediction" or "flow"."""
+        """ "epsilon", "v_prediction" or "flow"."""
         if "FlowMatch" in self.scheduler.get("_class_name", ""):
             return "flow"
         return self.scheduler.get("prediction_type", "epsilon")
@@ -115,6 +115,8 @@ def _read(file: Path, path: str) -> dict[str, Any]:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"model.path {path}: {file.name} is missing at {file.parent}; expected a diffusers folder") from None
+        raise ValueError(
+            f"model.path {path}: {file.name} is missing at {file.parent}; expected a diffusers folder"
+        ) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"model.path {path}: {file} is not valid JSON: {error}") from None

@@ -11,7 +11,9 @@ from torch import nn
 from mmpo.models.checkpoint import CheckpointConfig
 
 
-def load_pipeline(config: CheckpointConfig, *, dtype: torch.dtype, revision: str | None = None, variant: str | None = None) -> Any:
+def load_pipeline(
+    config: CheckpointConfig, *, dtype: torch.dtype, revision: str | None = None, variant: str | None = None
+) -> Any:
     """The checkpoint's diffusers pipeline, safetensors only.
 
     Args:
@@ -26,7 +28,7 @@ def load_pipeline(config: CheckpointConfig, *, dtype: torch.dtype, revision: str
     diffusers.utils.logging.disable_progress_bar()  # a bar for every component hides the run's own lines
     transformers.utils.logging.disable_progress_bar()
     pipeline_class = getattr(diffusers, config.family.pipelines[0])
-    skipped = {name: None for name in config.family.skipped}
+    skipped = dict.fromkeys(config.family.skipped)
     try:
         pipeline = pipeline_class.from_pretrained(
             config.path,

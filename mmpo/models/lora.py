@@ -31,7 +31,7 @@ def add_lora(denoiser: Any, lora: Lora, family: Family, *, seed: int) -> None:
     denoiser.requires_grad_(False)
     config = LoraConfig(
         r=lora.rank,
-        lora_alpha=lora.alpha if lora.alpha is not None else lora.rank,  # type: ignore[arg-type]
+        lora_alpha=lora.alpha if lora.alpha is not None else lora.rank,
         target_modules=targets,
         lora_dropout=lora.dropout,
         init_lora_weights="gaussian",

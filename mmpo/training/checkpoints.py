@@ -43,7 +43,9 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
             save_file(cpu, partial / f"{stem}.safetensors")
         text = json.dumps({"step": checkpoint.step, **checkpoint.state}, sort_keys=True)
         (partial / "state.json").write_text(text)
-        files = {file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(partial.iterdir())}
+        files = {
+            file.name: {"size": file.stat().st_size, "sha256": _sha256(file)} for file in sorted(partial.iterdir())
+        }
         (partial / MANIFEST).write_text(json.dumps(files, indent=2, sort_keys=True))
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old)
@@ -85,7 +87,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 def load_latest(run: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, and why each newer one was refused."""
-    refused = []
+    refused: list[str] = []
     for folder in reversed(list_checkpoints(run)):
         try:
             return load_checkpoint(folder), refused

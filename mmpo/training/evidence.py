@@ -36,7 +36,9 @@ class Evidence:
         self._run = run
         file = run.folder / FILE
         known = not fresh and file.is_file()
-        self._reference = load_file(file)["logps"] if known else self._compute(module, reference=run.reference is not None)
+        self._reference = (
+            load_file(file)["logps"] if known else self._compute(module, reference=run.reference is not None)
+        )
         if not known and run.accelerator.is_main_process:
             write_bytes(Path(file), save({"logps": self._reference}))
 
@@ -55,8 +57,12 @@ class Evidence:
         try:
             indices = list(range(len(run.held_out)))[accelerator.process_index :: accelerator.num_processes]
             own = held_out_logps(
-                logp, run.adapter, run.held_out, indices,
-                seed=DRAW_SEED, draws=run.recipe.evaluation.draws,
+                logp,
+                run.adapter,
+                run.held_out,
+                indices,
+                seed=DRAW_SEED,
+                draws=run.recipe.evaluation.draws,
                 batch_size=run.recipe.train.micro_batch_size or min(run.recipe.train.batch_size, 32),
                 prepare=self._prepare,
             )

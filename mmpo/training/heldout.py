@@ -68,8 +68,15 @@ class HeldOut:
 
 
 def held_out_logps(
-    logp: Callable[[Batch, Any], Tensor], adapter: Adapter, groups: Groups, indices: Sequence[int], *, seed: int, draws: int,
-    batch_size: int, prepare: Callable[[Batch], Batch],
+    logp: Callable[[Batch, Any], Tensor],
+    adapter: Adapter,
+    groups: Groups,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    draws: int,
+    batch_size: int,
+    prepare: Callable[[Batch], Batch],
 ) -> Tensor:
     """[N, BANDS · draws, K] log-likelihoods of these groups, always with the same draws.
 

@@ -66,12 +66,14 @@ class Trainer:
         share = recipe.train.batch_size // accelerator.num_processes
         micro = recipe.train.micro_batch_size or max(1, share)
         self._plan = Plan(
-            groups=len(run.train), batch_size=recipe.train.batch_size, micro_batch_size=micro,
-            rank=accelerator.process_index, processes=accelerator.num_processes, seed=recipe.train.seed,
+            groups=len(run.train),
+            batch_size=recipe.train.batch_size,
+            micro_batch_size=micro,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+            seed=recipe.train.seed,
         )
-        optimizer = build_optimizer(
-            self._parameters.values(), recipe.optim, fused=accelerator.device.type == "cuda"
-        )
+        optimizer = build_optimizer(self._parameters.values(), recipe.optim, fused=accelerator.device.type == "cuda")
         self._module, self._optimizer = accelerator.prepare(run.policy, optimizer)
         self._ema = MovingAverage(self._parameters, recipe.train.ema) if recipe.train.ema else None
         self._guard = CollapseGuard(recipe.evaluation.guard)
@@ -187,8 +189,8 @@ class Trainer:
         typical = norm / max(1, count) ** 0.5
         if 0 < typical < self._run.recipe.optim.eps:
             return (
-                f"a typical gradient ({typical:.1e}) is below AdamW's eps ({self._run.recipe.optim.eps:.0e}), which then "
-                "decides the step; raise method.weight or lower optim.eps"
+                f"a typical gradient ({typical:.1e}) is below AdamW's eps ({self._run.recipe.optim.eps:.0e}), which "
+                "then decides the step; raise method.weight or lower optim.eps"
             )
         return None
 
@@ -214,9 +216,7 @@ class Trainer:
 def finished(outcome: Outcome) -> dict[str, Any]:
     """An outcome as JSON."""
     held_out = outcome.held_out.as_dict() if outcome.held_out else None
-    return {
-        "steps": outcome.steps, "stopped": outcome.stopped, "warnings": outcome.warnings, "held_out": held_out
-    }
+    return {"steps": outcome.steps, "stopped": outcome.stopped, "warnings": outcome.warnings, "held_out": held_out}
 
 
 __all__ = ["Interrupted", "Outcome", "Trainer", "finished"]

@@ -79,8 +79,13 @@ class Console:
         self._live = enabled and self._out.is_terminal
         self._title, self._total, self._last = title, total, 0.0
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"), console=self._out, disable=not self._live,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._out,
+            disable=not self._live,
         )
         self._task = self._progress.add_task(title, total=total, completed=start, note="")
 

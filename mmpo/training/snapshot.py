@@ -73,7 +73,9 @@ def put_back(run: Run, optimizer: Any, ema: MovingAverage | None, guard: Collaps
 def _check_same(run: Run, state: Mapping[str, Any]) -> None:
     for name, value in run.identity.items():
         if state["identity"].get(name) != value:
-            raise ValueError(f"--resume: the {name} changed since the checkpoint was written; start a new output folder")
+            raise ValueError(
+                f"--resume: the {name} changed since the checkpoint was written; start a new output folder"
+            )
     before, now = flatten(state["recipe"]), flatten(run.recipe.model_dump(mode="json"))
     changed = [
         key

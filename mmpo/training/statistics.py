@@ -21,7 +21,9 @@ class Interval:
     standard_error: float
 
 
-def clustered_mean(values: Sequence[float] | NDArray[np.floating], clusters: Sequence[str], *, seed: int = 0) -> Interval:
+def clustered_mean(
+    values: Sequence[float] | NDArray[np.floating], clusters: Sequence[str], *, seed: int = 0
+) -> Interval:
     """Mean of `values`, with a percentile bootstrap that resamples whole clusters.
 
     Args:

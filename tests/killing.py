@@ -1,0 +1,120 @@
+"""Kills trainings at random moments, resumes them, and compares the end with an uninterrupted run, bit for bit.
+
+    python tests/killing.py --kind lora --kills 3 --seed 0 --folder DIR
+
+Everything heavy is imported once; each attempt is a fork of this process that is ended by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import tiny
+import torch
+
+from mmpo.recipe_files import validate
+from mmpo.training.checkpoints import list_checkpoints, load_checkpoint
+from pipelines.train import train
+
+STEPS = 16
+
+
+def tree(kind: str, folder: Path, name: str) -> dict[str, Any]:
+    """A recipe with dropout, moving average and accumulation for LoRA; all weights for "full"."""
+    changes: dict[str, Any] = {"train__steps": STEPS, "train__checkpoint_every": 2, "train__micro_batch_size": 2}
+    if kind == "lora":
+        changes |= {"model__lora": {"rank": 4, "dropout": 0.1}, "train__ema": 0.9}
+    else:
+        changes |= {"model__lora": None, "optim__lr": 1e-4}
+    return tiny.recipe_tree(folder / "sd", folder / "pairs", folder / name, **changes)
+
+
+def start(recipe: dict[str, Any]) -> int:
+    """Forks a training, resuming where a checkpoint is; returns its process id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        with open(f"{recipe['output']}.log", "a") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+            train(validate(recipe), resume=bool(list_checkpoints(Path(recipe["output"]))))
+            code = 0
+    finally:
+        os._exit(code)
+
+
+def whole_run(recipe: dict[str, Any]) -> float:
+    """Trains without interruption; returns the seconds it took."""
+    began = time.monotonic()
+    _, status = os.waitpid(start(recipe), 0)
+    if status:
+        sys.exit(f"the uninterrupted run failed:\n{Path(recipe['output'] + '.log').read_text()}")
+    return time.monotonic() - began
+
+
+def killed_run(recipe: dict[str, Any], kills: int, seconds: float, rng: random.Random) -> int:
+    """Trains with `kills` SIGKILLs at random moments; returns how many hit a running training."""
+    hits = 0
+    while True:
+        child = start(recipe)
+        if hits < kills:
+            # Kills are spread so that a resumed run has work left for the next one.
+            time.sleep(rng.uniform(0.1, 1.0) * seconds * 1.5 / (kills + 1))
+            if os.waitpid(child, os.WNOHANG)[0] == 0:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                hits += 1
+                continue
+            return hits
+        _, status = os.waitpid(child, 0)
+        if status:
+            sys.exit(f"a resumed run failed:\n{Path(recipe['output'] + '.log').read_text()}")
+        return hits
+
+
+def same_end(first: Path, second: Path) -> bool:
+    """Whether both runs ended after all steps with identical weights, optimiser, average and random states."""
+    ends = [load_checkpoint(list_checkpoints(folder)[-1]) for folder in (first, second)]
+    if any(end.step != STEPS for end in ends):
+        return False
+    return all(
+        torch.equal(tensor, ends[1].tensors[stem][name])
+        for stem, tensors in ends[0].tensors.items()
+        for name, tensor in tensors.items()
+    )
+
+
+def main() -> None:
+    """One uninterrupted run, then killed ones until the asked number of kills hit."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kind", choices=("lora", "full"), required=True)
+    parser.add_argument("--kills", type=int, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # a forked process cannot use its parent's thread pool
+    tiny.make_sd(options.folder / "sd")
+    tiny.make_pairs(options.folder / "pairs")
+    rng = random.Random(options.seed)
+    seconds = whole_run(tree(options.kind, options.folder, "whole"))
+    hits, attempt = 0, 0
+    while hits < options.kills:
+        attempt += 1
+        recipe = tree(options.kind, options.folder, f"killed{attempt}")
+        hits += killed_run(recipe, min(3, options.kills - hits), seconds, rng)
+        if not same_end(options.folder / "whole", options.folder / f"killed{attempt}"):
+            sys.exit(f"{options.kind}: attempt {attempt} with seed {options.seed} ended with other weights")
+    print(f"{options.kind}: {hits} kills in {attempt} runs of {STEPS} steps, every end bit-identical")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Trainings in processes of their own: killed and resumed, and split over two processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+import two_processes
+
+from mmpo.training.checkpoints import list_checkpoints, load_checkpoint
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE)}
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_killed_and_resumed_is_bit_identical(kind: str, tmp_path: Path) -> None:
+    """Three SIGKILLs at random moments: the end is the uninterrupted run's. Many more in scripts/soak.sh."""
+    command = [sys.executable, str(HERE / "killing.py"), "--kind", kind, "--kills", "3", "--folder", str(tmp_path)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 kills" in done.stdout
+
+
+def write_recipe(folder: Path, name: str, model: Path, data: Path, precision: str, steps: int) -> Path:
+    """A recipe of 8 pairs a step as JSON; its run goes to FOLDER/NAME.
+
+    In float32 both runs forward four pairs at a time: the gradient is a small difference of large sums, and other
+    shapes round it differently (3e-6). In float64 the one process forwards all eight at once.
+    """
+    tree = tiny.recipe_tree(
+        model,
+        data,
+        folder / name,
+        train__precision=precision,
+        train__steps=steps,
+        train__batch_size=8,
+        train__micro_batch_size=4 if precision == "fp32" else None,
+        train__checkpoint_every=steps,
+        model__lora=None,
+        optim__lr=1e-4,
+    )
+    file = folder / f"{name}.json"
+    file.write_text(json.dumps(tree))
+    return file
+
+
+def read_run(folder: Path, processes: int) -> tuple[dict, list]:
+    """(tensors of the last checkpoint, sorted draws of all ranks)."""
+    ranks = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(processes)]
+    assert all(len(rows) == len(ranks[0]) for rows in ranks)
+    checkpoint = load_checkpoint(list_checkpoints(folder)[-1])
+    return dict(checkpoint.tensors), sorted(tuple(row) for rows in ranks for row in rows)
+
+
+def test_two_processes_are_one(tmp_path: Path, sd_folder: Path, pairs_folder: Path) -> None:
+    """Same rows and draws; one step's gradient within 1e-6 (float32), ten steps within 1e-9 (float64).
+
+    After one step AdamW's first moment is (1 − β1) times the gradient, so checkpoints show the gradients.
+    """
+    runs = {name: ("fp32", 1) if name.endswith("32") else ("fp64", 10) for name in ("one32", "one64", "two32", "two64")}
+    files = {name: write_recipe(tmp_path, name, sd_folder, pairs_folder, *how) for name, how in runs.items()}
+    two_processes.train_recorded(files["one32"])
+    two_processes.train_recorded(files["one64"])
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29741"]
+    done = subprocess.run(
+        [*launcher, str(HERE / "two_processes.py"), str(files["two32"]), str(files["two64"])],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    (one, rows_one), (two, rows_two) = read_run(tmp_path / "one32", 1), read_run(tmp_path / "two32", 2)
+    assert rows_one == rows_two
+    assert len(rows_one) == 8
+    names = [name for name in one["optimizer"] if name.endswith("exp_avg")]
+    first, second = (torch.cat([end["optimizer"][name].double().flatten() for name in names]) for end in (one, two))
+    assert first.norm() > 0
+    assert (first - second).norm() / first.norm() <= 1e-6
+
+    (one, rows_one), (two, rows_two) = read_run(tmp_path / "one64", 1), read_run(tmp_path / "two64", 2)
+    assert rows_one == rows_two
+    for name, tensor in one["weights"].items():
+        assert tensor.dtype == torch.float64
+        assert (tensor - two["weights"][name]).abs().max() <= 1e-9

@@ -1,0 +1,53 @@
+"""Trains recipes under torchrun, or in this process, and records which groups and draws each process saw.
+
+torchrun --nproc_per_node 2 tests/two_processes.py RECIPE.json [RECIPE.json ...]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from mmpo.contracts import Batch, Draw
+from mmpo.models.checkpoint import read_config
+from mmpo.recipe_files import validate
+from mmpo.training.loop import Trainer
+from pipelines.build import build_accelerator, build_run
+
+
+class Recording:
+    """An adapter that writes down the training's own draws: group id, visit, time, sum of the noise."""
+
+    def __init__(self, adapter: Any) -> None:
+        self._adapter = adapter
+        self.logp = adapter.logp
+        self.seen: list[tuple[str, int, float, float]] = []
+
+    def draw(self, batch: Batch, seed: int, visit: Any = None, *, band: tuple[float, float] | None = None) -> Draw:
+        """The adapter's draw, recorded unless it is the held-out evaluation's."""
+        draw = self._adapter.draw(batch, seed, visit, band=band)
+        if band is None:
+            sums = draw.noise.double().flatten(1).sum(1).tolist()
+            self.seen.extend(zip(batch.ids, batch.visits, draw.time.tolist(), sums, strict=True))
+        return draw
+
+
+def train_recorded(file: Path) -> None:
+    """One run through the ordinary build and loop; writes rankN.json into the run's folder."""
+    recipe = validate(json.loads(file.read_text()))
+    accelerator = build_accelerator(recipe)
+    folder = Path(recipe.output)
+    run, _ = build_run(recipe, read_config(recipe.model.path), accelerator, folder, lambda text: None)
+    run.adapter = recording = Recording(run.adapter)
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator.wait_for_everyone()
+    Trainer(run).train()
+    (folder / f"rank{accelerator.process_index}.json").write_text(json.dumps(recording.seen))
+    accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        train_recorded(Path(name))
