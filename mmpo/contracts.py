@@ -57,7 +57,7 @@ class Draw:
     """The randomness of one evaluation of a surrogate, shared by policy, reference and all candidates of a group.
 
     Args:
-        time: [B] in (0, 1), the noise level's quantile: 0 clean, 1 pure noise.
+        time: [B] in (0, 1) on the CPU, the noise level's quantile: 0 clean, 1 pure noise.
         noise: [B, C, H, W] standard normal.
         posterior_noise: [B, K, C, H, W] standard normal, for the VAE's posterior.
         drop_prompt: [B] bool, whether the group is trained on the empty prompt.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,24 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from mmpo import beta as beta_units
 from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenCopy
 from mmpo.contracts import Adapter, Condition, Predict, Reference
-from mmpo.data.cache import TensorCache
 from mmpo.data.encoded import EncodedGroups
-from mmpo.data.encoding import Caches, EncodedRow, encode_groups
-from mmpo.data.readers import ReadReport, read_pairs
 from mmpo.data.split import hold_out
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.losses import LOSSES
 from mmpo.models.checkpoint import CheckpointConfig
-from mmpo.models.families import Family, encode_images
+from mmpo.models.families import Family
 from mmpo.models.loading import load_pipeline, weights_hash
 from mmpo.models.lora import add_lora
 from mmpo.recipe import Recipe
 from mmpo.records import content_id
-from mmpo.training.metrics import Console
 from mmpo.training.run import Run
-from pipelines.own_samples import is_made, make_pairs
+from pipelines.prepare import encode_data, make_data
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 Say = Callable[[str], None]
@@ -47,9 +45,12 @@ def build_accelerator(recipe: Recipe) -> Accelerator:
     if precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("train.precision: fp16 needs a GPU; use bf16 or fp32 here")
     AcceleratorState._reset_state()  # an earlier run in this process may have had another precision
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=12))  # the others wait while one makes the data
     # accelerate starts CPU process groups only when told that the CPU is meant
     on_cpu = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
-    return Accelerator(mixed_precision=precision if precision in ("bf16", "fp16") else "no", cpu=on_cpu)
+    return Accelerator(
+        mixed_precision=precision if precision in ("bf16", "fp16") else "no", cpu=on_cpu, kwargs_handlers=[patient]
+    )
 
 
 def weights_dtype(recipe: Recipe) -> torch.dtype:
@@ -75,11 +76,13 @@ def build_run(
     base_hash = weights_hash(denoiser)
     with accelerator.main_process_first():
         make_data(recipe, pipeline, base_hash, say if accelerator.is_main_process else lambda text: None)
-    rows, caches = _encode(recipe, config, pipeline, accelerator, resolution, say)
+    rows, caches = encode_data(recipe, config, pipeline, accelerator, resolution, say)
     train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
     say(f"{len(train_rows)} training pairs, {len(held_rows)} held out")
     pipeline_class = type(pipeline)
     del pipeline  # the VAE and the text encoders leave memory
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     if recipe.train.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
     if recipe.model.lora is not None:
@@ -110,15 +113,6 @@ def build_run(
     return run, pipeline_class
 
 
-def make_data(recipe: Recipe, pipeline: Any, base_hash: str, say: Say) -> None:
-    """Makes `data.path` where the recipe says how and it is not there yet."""
-    if recipe.data.make is None:
-        return
-    model = {"model": recipe.model.path, "revision": recipe.model.revision, "weights": base_hash}
-    if not is_made(recipe.data, model):
-        make_pairs(recipe.data, model, lambda: pipeline, say)
-
-
 def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
     """The surrogate that fits the checkpoint.
 
@@ -143,7 +137,7 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
 
     scheduler = DDPMScheduler.from_config(config.scheduler)
     return Denoising(
-        alphas_cumprod=scheduler.alphas_cumprod.double(),
+        alphas_cumprod=scheduler.alphas_cumprod.double().cpu(),
         prediction_type=kind,  # type: ignore[arg-type]
         error=method.error,
         prompt_dropout=method.prompt_dropout,
@@ -183,61 +177,3 @@ def _bind(family: Family, dtype: torch.dtype, module: nn.Module) -> Predict:
         return family.predict(module, noisy.to(dtype), timesteps, inputs)
 
     return predict
-
-
-def _encode(
-    recipe: Recipe, config: CheckpointConfig, pipeline: Any, accelerator: Accelerator, resolution: int, say: Say
-) -> tuple[list[EncodedRow], Caches]:
-    """The index of usable rows and the filled caches; the main process fills them, the others then read."""
-    data = recipe.data
-    folder = Path(data.cache) if data.cache else _cache_folder(data.path)
-    text_parts = [
-        name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)
-    ]
-    with accelerator.main_process_first():
-        caches = Caches(
-            TensorCache(folder, "latents", {"vae": weights_hash(pipeline.vae), "resolution": resolution}),
-            TensorCache(
-                folder,
-                "text",
-                {
-                    "encoders": [weights_hash(getattr(pipeline, name)) for name in text_parts],
-                    "dtype": str(pipeline.dtype),
-                    "family": config.family.name,
-                },
-            ),
-        )
-        for dropped in caches.latents.dropped + caches.texts.dropped:
-            say(f"warning: a damaged cache file is computed again: {dropped}")
-        report = ReadReport()
-        groups = read_pairs(
-            data.path, format=data.format, split=data.split, limit=data.limit, on_bad_row=data.on_bad_row, report=report
-        )
-        with Console(0, start=0, enabled=False) as console:
-            rows = encode_groups(
-                groups,
-                caches,
-                partial(encode_images, pipeline.vae),
-                partial(config.family.encode_prompts, pipeline),
-                resolution=resolution,
-                on_bad_row=data.on_bad_row,
-                report=report,
-                progress=lambda count: console.advance(count, ""),
-            )
-    _tell(report, data.path, say)
-    return rows, caches
-
-
-def _cache_folder(path: str) -> Path:
-    place = Path(path)
-    return (place if place.is_dir() else place.parent if place.exists() else Path("runs")) / ".cache"
-
-
-def _tell(report: ReadReport, path: str, say: Say) -> None:
-    counts = report.counts
-    left_out = [f"{counts[name]} {name}" for name in ("ties", "bad", "duplicates") if counts[name]]
-    say(f"{path}: {counts['rows']} rows" + (f", left out: {', '.join(left_out)}" if left_out else ""))
-    for message in report.bad:
-        say(f"warning: skipped {message}")
-    if counts["bad"] > len(report.bad):
-        say(f"warning: and {counts['bad'] - len(report.bad)} more bad rows")

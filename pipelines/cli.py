@@ -72,8 +72,10 @@ def train(
             typer.echo(line)
         typer.echo(f"\nnothing was run; next: mmpo train {recipe}")
         return
+    from mmpo.training.folders import check_output
     from pipelines.launch import launch, should_launch
 
+    check_output(Path(resolved.output), resume=resume)
     if should_launch(_launcher):
         arguments = ["train", recipe, *(overrides or []), *(["--resume"] if resume else [])]
         raise typer.Exit(launch(arguments, _launcher))
@@ -112,7 +114,7 @@ def main() -> None:
             raise
         _fail(f"error: {error}", 2)
     except KeyboardInterrupt:
-        _fail("stopped at once; nothing after the last checkpoint was kept", 130)
+        _fail("stopped; finished shards and checkpoints are kept (add --resume once a checkpoint is there)", 130)
     except Exception as error:
         if type(error).__name__ != "Interrupted":
             raise

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from mmpo.recipe_files import load_recipe
+from mmpo.training.folders import list_checkpoints
 from pipelines.tables import evaluation_lines
 
 RECIPE = "shapes_diffusion_dpo"
@@ -24,7 +25,6 @@ def run_demo(output: str, seed: int) -> None:
     recipe = load_recipe(RECIPE, [f"output={output}", f"data.path={output}-pairs", f"train.seed={seed}"])
     typer.echo("The built-in world: a tiny Stable Diffusion that often draws what was not asked for.")
     typer.echo("It samples, a verifier ranks its samples, Diffusion-DPO with LoRA learns from the pairs.")
-    from mmpo.training.checkpoints import list_checkpoints
     from pipelines.evaluation import evaluate
     from pipelines.train import SUMMARY, train
 

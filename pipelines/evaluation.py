@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from PIL import Image
 import rewards
 from mmpo.files import write_bytes, write_json
 from mmpo.models.checkpoint import CheckpointConfig, read_config
-from mmpo.models.loading import load_pipeline
+from mmpo.models.loading import load_pipeline, quiet_diffusers
 from mmpo.models.saving import LORA_FILE
 from mmpo.recipe import Evaluation, Recipe
 from mmpo.recipe_files import load_recipe
@@ -47,20 +49,15 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     section = recipe.evaluation
     if section.prompts is None or not section.rewards:
         raise ValueError("evaluation: set evaluation.prompts (a file with a prompt a line) and evaluation.rewards")
-    prompts = load_prompts(section.prompts, section.limit)
-    scorers = [rewards.load(spec.name, **spec.options) for spec in section.rewards]
+    jobs = evaluation_jobs(section)
     config = read_config(recipe.model.path, recipe.model.revision)
-    jobs = [Job(prompt, number) for prompt in prompts for number in range(section.samples)]
     with Console(2 * len(jobs), start=0, enabled=True, title="evaluate") as console:
-        images = {}
-        for offset, (name, tuned) in enumerate((("base", None), ("tuned", folder))):
-            pipeline = load_policy(config, recipe, tuned)
-            images[name] = _sample(pipeline, jobs, section, console, offset * len(jobs), name)
-            del pipeline
-    texts = [job.prompt.text for job in jobs]
-    columns = {name: score_all(scorers, made, texts) for name, made in images.items()}
+        base = sample_and_score(load_policy(config, recipe, None), jobs, section, partial(_advance, console, 0, "base"))
+        tuned = sample_and_score(
+            load_policy(config, recipe, folder), jobs, section, partial(_advance, console, len(jobs), "tuned")
+        )
     result = {
-        "measures": compare(columns["base"], columns["tuned"], [job.prompt for job in jobs]),
+        "measures": compare(base.columns, tuned.columns, [job.prompt for job in jobs]),
         "prompts": section.prompts,
         "samples_per_prompt": section.samples,
         "seed": section.seed,
@@ -68,7 +65,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         "weights": {"base": trained["identity"]["base weights"], "tuned": weights_file_hash(folder)},
     }
     write_json(folder / RESULT, result)
-    write_bytes(folder / GRID, side_by_side(images["base"], images["tuned"], section.samples))
+    write_bytes(folder / GRID, side_by_side(base.images, tuned.images, section.samples))
     return result
 
 
@@ -81,19 +78,48 @@ def load_policy(config: CheckpointConfig, recipe: Recipe, tuned: Path | None) ->
         config = read_config(str(tuned / PIPELINE))
     pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
     if tuned is not None and recipe.model.lora is not None:
-        pipeline.load_lora_weights(tuned, weight_name=LORA_FILE)
+        with quiet_diffusers():  # it warns that the text encoder has no LoRA, which is as it should be
+            pipeline.load_lora_weights(tuned, weight_name=LORA_FILE)
         pipeline.fuse_lora()
     return pipeline.to(device)
 
 
-def score_all(scorers: Sequence[rewards.Reward], images: Sequence[Image.Image], texts: Sequence[str]) -> Columns:
-    """Every reward and every part of it, as [N] columns by name."""
+def evaluation_jobs(section: Evaluation) -> list[Job]:
+    """Every prompt of the section, with each of its samples."""
+    assert section.prompts is not None
+    prompts = load_prompts(section.prompts, section.limit)
+    return [Job(prompt, number) for prompt in prompts for number in range(section.samples)]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Images of some weights and every reward's [N] column, by name."""
+
+    images: list[Image.Image]
+    columns: Columns
+
+
+def sample_and_score(
+    pipeline: Any, jobs: Sequence[Job], section: Evaluation, progress: Callable[[int], None] = lambda done: None
+) -> Scored:
+    """Samples the jobs and scores them with every reward of the section, parts of a reward as "name/part".
+
+    Args:
+        pipeline: base or tuned.
+        jobs: what to make; equal jobs and seed give equal noise.
+        progress: is told how many images are done.
+    """
+    scorers = [rewards.load(spec.name, **spec.options) for spec in section.rewards]  # before the long part
+    images = []
+    for _, image in sample(pipeline, jobs, section.sampling, section.seed):
+        images.append(image)
+        progress(len(images))
     columns: Columns = {}
     for scorer in scorers:
-        scores = scorer.score(images, texts)
+        scores = scorer.score(images, [job.prompt.text for job in jobs])
         columns[scorer.name] = scores.values
         columns |= {f"{scorer.name}/{part}": values for part, values in scores.parts.items()}
-    return columns
+    return Scored(images, columns)
 
 
 def compare(base: Columns, tuned: Columns, prompts: Sequence[Prompt]) -> dict[str, dict[str, Any]]:
@@ -133,14 +159,8 @@ def weights_file_hash(folder: Path) -> str:
     return bytes_hash(file.read_bytes())
 
 
-def _sample(
-    pipeline: Any, jobs: Sequence[Job], section: Evaluation, console: Console, offset: int, name: str
-) -> list[Image.Image]:
-    made = []
-    for _, image in sample(pipeline, jobs, section.sampling, section.seed):
-        made.append(image)
-        console.advance(offset + len(made), name)
-    return made
+def _advance(console: Console, offset: int, name: str, done: int) -> None:
+    console.advance(offset + done, name)
 
 
 def _wins(

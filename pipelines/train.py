@@ -14,7 +14,7 @@ from mmpo.models.saving import save_lora, save_pipeline
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump
 from mmpo.records import content_id
-from mmpo.training.checkpoints import list_checkpoints
+from mmpo.training.folders import check_output
 from mmpo.training.loop import Outcome, Trainer, finished
 from mmpo.training.run import Run
 from pipelines.build import build_accelerator, build_run
@@ -60,18 +60,6 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return folder
-
-
-def check_output(folder: Path, *, resume: bool) -> None:
-    """Refuses to mix two runs in one folder."""
-    there = list_checkpoints(folder) if folder.is_dir() else []
-    if there and not resume:
-        raise ValueError(
-            f"output {folder}: holds a run already ({there[-1].name}); add --resume to go on with it, or choose "
-            "another folder with output=FOLDER"
-        )
-    if resume and not there:
-        raise ValueError(f"--resume: no checkpoint in {folder}; start without --resume")
 
 
 def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any) -> Path:

@@ -20,7 +20,8 @@ import tiny
 import torch
 
 from mmpo.recipe_files import validate
-from mmpo.training.checkpoints import list_checkpoints, load_checkpoint
+from mmpo.training.checkpoints import load_checkpoint
+from mmpo.training.folders import list_checkpoints
 from pipelines.train import train
 
 STEPS = 16

@@ -13,7 +13,8 @@ import tiny
 import torch
 import two_processes
 
-from mmpo.training.checkpoints import list_checkpoints, load_checkpoint
+from mmpo.training.checkpoints import load_checkpoint
+from mmpo.training.folders import list_checkpoints
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE)}

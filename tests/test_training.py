@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from mmpo.recipe_files import validate
-from mmpo.training.checkpoints import list_checkpoints, load_checkpoint
+from mmpo.training.checkpoints import load_checkpoint
+from mmpo.training.folders import list_checkpoints
 from mmpo.training.metrics import read_metrics
 from pipelines.train import train
 

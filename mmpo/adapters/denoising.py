@@ -22,7 +22,7 @@ class Denoising:
     share t and ε; policy and reference share everything. No classifier-free guidance.
 
     Args:
-        alphas_cumprod: [T], ᾱ_t of the training schedule.
+        alphas_cumprod: [T] on the CPU, ᾱ_t of the training schedule.
         prediction_type: what the model predicts, "epsilon" or "v_prediction".
         error: "prediction": error of what the model predicts. "epsilon": a v-prediction is first converted,
             ε̂ = √ᾱ·v̂ + √(1−ᾱ)·x_t, so that ‖ε−ε̂‖² = ᾱ·‖v−v̂‖²: the constant weight of the paper's eq. 14.
@@ -70,10 +70,10 @@ class Denoising:
         x0 = x0.flatten(0, 1)
         noise = per_sample(draw.noise, candidates)
         t = per_sample(self.timestep(draw), candidates)
-        alpha = self.alphas_cumprod.to(x0.device)[t].to(x0.dtype).view(-1, 1, 1, 1)
+        alpha = self.alphas_cumprod[t].to(x0).view(-1, 1, 1, 1)
         signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         noisy = signal * x0 + sigma * noise
-        prediction = model(noisy, t, sample_conditions(batch, draw))
+        prediction = model(noisy, t.to(x0.device), sample_conditions(batch, draw))
         target = noise
         if self.prediction_type == "v_prediction":
             if self.error == "epsilon":

@@ -25,7 +25,7 @@ def draw_groups(
     band: tuple[float, float],
     prompt_dropout: float,
 ) -> Draw:
-    """One draw per group of the batch, on the batch's device.
+    """One draw per group of the batch; tensors on the batch's device, the times on the CPU (float64 is not everywhere).
 
     Args:
         batch: B groups of K candidates with latents [B, K, C, H, W].
@@ -47,7 +47,7 @@ def draw_groups(
     low, high = band
     assert count == len(times)
     return Draw(
-        time=(low + (high - low) * torch.stack(times)).to(batch.latent_mean.device),
+        time=low + (high - low) * torch.stack(times),
         noise=torch.stack(noises).to(batch.latent_mean),
         posterior_noise=torch.stack(posteriors).to(batch.latent_mean),
         drop_prompt=torch.stack(drops).to(batch.latent_mean.device),

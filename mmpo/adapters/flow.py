@@ -64,8 +64,8 @@ class Flow:
         x0 = x0.flatten(0, 1)
         noise = per_sample(draw.noise, candidates)
         level = per_sample(self.sigma(draw), candidates)
-        sigma = level.to(x0.dtype).view(-1, 1, 1, 1)
+        sigma = level.to(x0).view(-1, 1, 1, 1)
         noisy = (1 - sigma) * x0 + sigma * noise
-        timesteps = (level * self.num_train_timesteps).to(x0.dtype)
+        timesteps = (level * self.num_train_timesteps).to(x0)
         prediction = model(noisy, timesteps, sample_conditions(batch, draw))
         return -0.5 * mean_squared_error(prediction, noise - x0).view(count, candidates)

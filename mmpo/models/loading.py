@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -44,6 +46,19 @@ def load_pipeline(
         raise ValueError(f"model.path {config.path}: the weights cannot be loaded: {reason}") from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@contextmanager
+def quiet_diffusers() -> Iterator[None]:
+    """A context in which diffusers logs errors only."""
+    from diffusers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 @torch.no_grad()

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmpo.files import replace_folder
+from mmpo.training.folders import PREFIX, list_checkpoints
 
-PREFIX = "checkpoint-"
 MANIFEST = "manifest.json"
 
 
@@ -50,12 +50,6 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     for old in list_checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return folder
-
-
-def list_checkpoints(run: Path) -> list[Path]:
-    """The run's checkpoint folders, oldest first."""
-    found = [folder for folder in run.glob(f"{PREFIX}*") if folder.name.removeprefix(PREFIX).isdigit()]
-    return sorted(found, key=lambda folder: int(folder.name.removeprefix(PREFIX)))
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:

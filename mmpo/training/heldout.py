@@ -94,7 +94,7 @@ def held_out_logps(
         for band in range(BANDS):
             for visit in range(draws):
                 draw = adapter.draw(batch, seed, visit, band=(band / BANDS, (band + 1) / BANDS))
-                columns.append(logp(batch, draw).double().cpu())
+                columns.append(logp(batch, draw).cpu().double())
         parts.append(torch.stack(columns, dim=1))
     return torch.cat(parts) if parts else torch.zeros(0, BANDS * draws, 2, dtype=torch.float64)
 

@@ -80,7 +80,7 @@ def _metrics(run: Run, loss: Tensor, policy: PairLogps, reference: PairLogps | N
             "errors/chosen_vs_reference": -2 * (policy.chosen - reference.chosen).mean(),
             "errors/rejected_vs_reference": -2 * (policy.rejected - reference.rejected).mean(),
         }
-    return {name: value.detach().double() for name, value in values.items()}
+    return {name: value.detach() for name, value in values.items()}
 
 
 def update(run: Run, optimizer: Any, parameters: list[nn.Parameter]) -> float:

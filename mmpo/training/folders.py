@@ -1,0 +1,29 @@
+"""What is in a run's folder, found without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PREFIX = "checkpoint-"
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The run's checkpoint folders, oldest first."""
+    found = [folder for folder in run.glob(f"{PREFIX}*") if folder.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=lambda folder: int(folder.name.removeprefix(PREFIX)))
+
+
+def check_output(folder: Path, *, resume: bool) -> None:
+    """Refuses to mix two runs in one folder, or to go on with a run that is not there.
+
+    Raises:
+        ValueError: says which, and what to do.
+    """
+    there = list_checkpoints(folder) if folder.is_dir() else []
+    if there and not resume:
+        raise ValueError(
+            f"output {folder}: holds a run already ({there[-1].name}); add --resume to go on with it, or choose "
+            "another folder with output=FOLDER"
+        )
+    if resume and not there:
+        raise ValueError(f"--resume: no checkpoint in {folder}; start without --resume")

@@ -1,0 +1,98 @@
+"""A recipe's data: made where the recipe says how, read, encoded once, with what was left out said aloud."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from mmpo.data.cache import TensorCache
+from mmpo.data.encoding import Caches, EncodedRow, encode_groups
+from mmpo.data.readers import ReadReport, read_pairs
+from mmpo.data.shards import count_rows
+from mmpo.models.checkpoint import CheckpointConfig
+from mmpo.models.families import encode_images
+from mmpo.models.loading import weights_hash
+from mmpo.recipe import Recipe
+from mmpo.training.metrics import Console
+from pipelines.own_samples import is_made, make_pairs
+
+Say = Callable[[str], None]
+
+
+def make_data(recipe: Recipe, pipeline: Any, base_hash: str, say: Say) -> None:
+    """Makes `data.path` where the recipe says how and it is not there yet."""
+    if recipe.data.make is None:
+        return
+    model = {"model": recipe.model.path, "revision": recipe.model.revision, "weights": base_hash}
+    if not is_made(recipe.data, model):
+        make_pairs(recipe.data, model, lambda: pipeline, say)
+
+
+def encode_data(
+    recipe: Recipe, config: CheckpointConfig, pipeline: Any, accelerator: Accelerator, resolution: int, say: Say
+) -> tuple[list[EncodedRow], Caches]:
+    """The index of usable rows and the filled caches; the main process fills them, the others then read."""
+    data = recipe.data
+    folder = Path(data.cache) if data.cache else _cache_folder(data.path)
+    text_parts = [
+        name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)
+    ]
+    with accelerator.main_process_first():
+        caches = Caches(
+            TensorCache(folder, "latents", {"vae": weights_hash(pipeline.vae), "resolution": resolution}),
+            TensorCache(
+                folder,
+                "text",
+                {
+                    "encoders": [weights_hash(getattr(pipeline, name)) for name in text_parts],
+                    "dtype": str(pipeline.dtype),
+                    "family": config.family.name,
+                },
+            ),
+        )
+        for dropped in caches.latents.dropped + caches.texts.dropped:
+            say(f"warning: a damaged cache file is computed again: {dropped}")
+        report = ReadReport()
+        groups = read_pairs(
+            data.path, format=data.format, split=data.split, limit=data.limit, on_bad_row=data.on_bad_row, report=report
+        )
+        total = count_rows(Path(data.path)) if Path(data.path).exists() else 0
+        done = Counter[str]()
+        with Console(data.limit or total, start=0, enabled=accelerator.is_main_process, title="encode") as console:
+
+            def encoded(count: int) -> None:
+                done["rows"] += count
+                console.advance(done["rows"], "pairs")
+
+            rows = encode_groups(
+                groups,
+                caches,
+                partial(encode_images, pipeline.vae),
+                partial(config.family.encode_prompts, pipeline),
+                resolution=resolution,
+                on_bad_row=data.on_bad_row,
+                report=report,
+                progress=encoded,
+            )
+    _tell(report, data.path, say)
+    return rows, caches
+
+
+def _cache_folder(path: str) -> Path:
+    place = Path(path)
+    return (place if place.is_dir() else place.parent if place.exists() else Path("runs")) / ".cache"
+
+
+def _tell(report: ReadReport, path: str, say: Say) -> None:
+    counts = report.counts
+    left_out = [f"{counts[name]} {name}" for name in ("ties", "bad", "duplicates") if counts[name]]
+    say(f"{path}: {counts['rows']} rows" + (f", left out: {', '.join(left_out)}" if left_out else ""))
+    for message in report.bad:
+        say(f"warning: skipped {message}")
+    if counts["bad"] > len(report.bad):
+        say(f"warning: and {counts['bad'] - len(report.bad)} more bad rows")

@@ -1,0 +1,102 @@
+"""Diffusion-DPO on the built-in world: several training seeds, the controls beside it, one table.
+
+    python scripts/bench_shapes_dpo.py --prompts shapes/tune --only dpo --seeds 0 --set method.beta=300
+    python scripts/bench_shapes_dpo.py --prompts shapes/test            # the figures in docs/shapes-dpo.md
+
+Settings are chosen with --prompts shapes/tune; shapes/test is read once. The base is sampled once, every variant is
+compared with it on the same prompts and noise. Intervals are over prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from mmpo.files import write_json
+from mmpo.models.checkpoint import read_config
+from mmpo.recipe import Recipe
+from mmpo.recipe_files import load_recipe
+from mmpo.training.folders import list_checkpoints
+from pipelines.evaluation import Columns, compare, evaluation_jobs, load_policy, sample_and_score
+from pipelines.train import SUMMARY, train
+
+VARIANTS = {
+    "dpo": ("shapes_diffusion_dpo", []),
+    "dpo_full": ("shapes_diffusion_dpo_full", []),
+    "random": ("shapes_diffusion_dpo", ["data.make.reward={name: random}", "data.make.margin=0"]),
+    "sft": ("shapes_diffusion_dpo", ["method={loss: sft}"]),
+}
+MEASURES = ("shapes", "shapes/soft", "shapes/mirrored", "shapes/count", "shapes/objects", "shapes/relation")
+
+
+def variant_recipe(name: str, seed: int, options: argparse.Namespace) -> Recipe:
+    """The recipe of one row of the table. Variants with the same labels share their pairs."""
+    base, changes = VARIANTS[name]
+    labels = "random" if name == "random" else "verified"
+    tag = f"{name}-{seed}" + (f"-{options.tag}" if options.tag else "")
+    return load_recipe(
+        base,
+        [
+            f"data.path={options.folder}/pairs-{labels}{options.data_tag}",
+            f"output={options.folder}/{tag}",
+            f"train.seed={seed}",
+            f"evaluation.prompts={options.prompts}",
+            f"evaluation.samples={options.samples}",
+            *changes,
+            *options.set,
+        ],
+    )
+
+
+def run_variant(name: str, seed: int, options: argparse.Namespace, base: Columns) -> dict[str, float]:
+    """Trains (unless done before) and compares with the base."""
+    recipe = variant_recipe(name, seed, options)
+    folder = Path(recipe.output)
+    began = time.monotonic()
+    if not (folder / SUMMARY).is_file():
+        train(recipe, resume=bool(folder.is_dir() and list_checkpoints(folder)))
+    seconds = time.monotonic() - began
+    jobs = evaluation_jobs(recipe.evaluation)
+    pipeline = load_policy(read_config(recipe.model.path), recipe, folder)
+    tuned = sample_and_score(pipeline, jobs, recipe.evaluation)
+    table = compare(base, tuned.columns, [job.prompt for job in jobs])
+    write_json(folder / f"bench-{options.prompts.replace('/', '-')}.json", table)
+    row = table["shapes"]
+    print(
+        f"| {name} | {seed} | {row['base']:.3f} | {row['tuned']:.3f} | {row['difference']:+.3f} "
+        f"[{row['low']:+.3f}, {row['high']:+.3f}] | {table['shapes/soft']['difference']:+.3f} | "
+        f"{table['shapes/mirrored']['base']:.3f} → {table['shapes/mirrored']['tuned']:.3f} | "
+        f"{row['win_rate']:.3f} | {seconds:.0f} s |",
+        flush=True,
+    )
+    return {measure: table[measure]["tuned"] for measure in MEASURES}
+
+
+def main() -> None:
+    """The table, a row per variant and seed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", default="shapes/tune")
+    parser.add_argument("--samples", type=int, default=4)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--only", nargs="+", default=list(VARIANTS), choices=VARIANTS)
+    parser.add_argument("--set", nargs="*", default=[], help="recipe overrides for every variant")
+    parser.add_argument("--tag", default="", help="name of these overrides in the output folders")
+    parser.add_argument("--data-tag", default="", help="name of the pairs, where the overrides change them")
+    parser.add_argument("--folder", type=Path, default=Path("runs/bench-shapes-dpo"))
+    options = parser.parse_args()
+    recipe = variant_recipe(options.only[0], 0, options)
+    jobs = evaluation_jobs(recipe.evaluation)
+    base = sample_and_score(load_policy(read_config(recipe.model.path), recipe, None), jobs, recipe.evaluation)
+    print("| run | seed | base | tuned | difference [95 %] | soft | mirrored | prompts won | training |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    results = {}
+    for name in options.only:
+        for seed in options.seeds if name.startswith("dpo") else options.seeds[:1]:
+            results[f"{name}-{seed}"] = run_variant(name, seed, options, base.columns)
+    print(json.dumps({"prompts": len({job.prompt.cluster for job in jobs}), "images": len(jobs)}))
+
+
+if __name__ == "__main__":
+    main()
