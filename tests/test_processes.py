@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import two_processes
 
 from mmpo.training.checkpoints import load_checkpoint
 from mmpo.training.folders import list_checkpoints
+from mmpo.training.metrics import read_metrics
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE)}
@@ -27,6 +30,30 @@ def test_killed_and_resumed_is_bit_identical(kind: str, tmp_path: Path) -> None:
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 kills" in done.stdout
+
+
+def test_ctrl_c_writes_a_checkpoint(tmp_path: Path, sd_folder: Path, pairs_folder: Path) -> None:
+    """SIGINT finishes the step, writes a checkpoint, says how to go on and ends with 130, without a traceback."""
+    tree = tiny.recipe_tree(sd_folder, pairs_folder, tmp_path / "run", train__steps=5000, train__checkpoint_every=5000)
+    tree["evaluation"]["every"] = 5000
+    (tmp_path / "recipe.json").write_text(json.dumps(tree))  # JSON is YAML
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", "train", str(tmp_path / "recipe.json")],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while len(read_metrics(tmp_path / "run")) < 4 and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "--resume" in said
+    assert "Traceback" not in said
+    (checkpoint,) = list_checkpoints(tmp_path / "run")
+    assert load_checkpoint(checkpoint).step == read_metrics(tmp_path / "run")[-1]["step"]
 
 
 def write_recipe(folder: Path, name: str, model: Path, data: Path, precision: str, steps: int) -> Path:

@@ -288,7 +288,7 @@ def test_guard_never_calls_broken_weights_healthy(broken: float, share: str) -> 
 def test_guard_speaks_when_a_gradient_explodes() -> None:
     """Above 100 times the running median, once twenty norms are known; single spikes do not move the median."""
     guard = CollapseGuard(Guard(grad_norm_factor=100.0))
-    for norm in [1e9, *[2.0] * 19]:
+    for norm in [*[2.0] * 19, 1e9]:
         assert guard.see_gradient(norm) is None
     assert guard.see_gradient(200.0) is None
     sentence = guard.see_gradient(202.0)
@@ -316,7 +316,7 @@ def test_guard_speaks_at_once_when_a_gradient_is_not_finite(norm: float) -> None
     assert guard.see_gradient(101.0) is not None
 
 
-@pytest.mark.parametrize("cut", [5, 20, 60, 139])
+@pytest.mark.parametrize("cut", [2, 23, 58, 135])  # within a row of bad evaluations, one before it is complete
 def test_guard_state_survives_a_checkpoint(cut: int) -> None:
     """Through JSON, as checkpoints store it: the restored guard says what the uninterrupted one says."""
     generator = torch.Generator().manual_seed(0)

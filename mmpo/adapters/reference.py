@@ -17,7 +17,7 @@ class AdaptersOff:
         module: the unwrapped policy. The adapters are on again when the context ends, so also before the backward
             pass; gradient checkpointing would otherwise recompute the policy with the reference's weights.
     Raises:
-        ValueError: the module has no adapters, or weights outside of them are trained (the base then moves).
+        ValueError: the module has no adapters, they do not start at 0, or weights outside of them are trained.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -25,6 +25,12 @@ class AdaptersOff:
         self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
         if not self._layers:
             raise ValueError("reference adapters_off: the model has no LoRA; use the reference frozen_copy")
+        moved = [name for name, p in module.named_parameters() if "lora_B" in name and p.any()]
+        if moved:
+            raise ValueError(
+                f"reference adapters_off: the LoRA is not new ({moved[0]} is not 0), so the base is not where the policy "
+                "starts; use frozen_copy"
+            )
         moving = [name for name, p in module.named_parameters() if p.requires_grad and "lora_" not in name]
         if moving:
             raise ValueError(
@@ -35,13 +41,17 @@ class AdaptersOff:
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
         """The base model, for as long as the context lasts."""
-        for layer in self._layers:
+        were_on = [layer for layer in self._layers if not layer.disable_adapters]
+        trained = [(p, p.requires_grad) for layer in were_on for p in layer.parameters()]
+        for layer in were_on:
             layer.enable_adapters(False)
         try:
             yield self._module
         finally:
-            for layer in self._layers:
+            for layer in were_on:
                 layer.enable_adapters(True)
+            for parameter, flag in trained:  # peft makes every parameter of an adapter trainable again
+                parameter.requires_grad_(flag)
 
 
 class FrozenCopy:

@@ -52,8 +52,13 @@ class CollapseGuard:
 
     def see_evaluation(self, result: HeldOut) -> tuple[bool, str | None]:
         """(healthy, sentence or None): whether these weights are worth going back to, and what is wrong."""
+        if result.broken:
+            return False, (
+                f"{result.broken} of {result.pairs} held-out pairs have a log-likelihood that is not finite: the weights "
+                "are broken; lower optim.lr or use bf16 or fp32"
+            )
         error, limit = result.chosen_error, self._settings.standard_errors
-        above = error.mean > limit * error.standard_error and error.mean > 0
+        above = error.mean > limit * error.standard_error
         self._above = self._above + 1 if above else 0
         saturated = result.saturated >= self._settings.saturated_share > 0
         if self._above >= self._settings.evaluations:

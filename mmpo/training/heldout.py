@@ -37,6 +37,7 @@ class HeldOut:
         chosen_error: squared error of the chosen images minus the reference's; above 0 is worse than the reference.
         rejected_error: likewise of the rejected ones.
         saturated: share of pairs whose averaged logit β·Δ is beyond ±10.
+        broken: how many pairs have a log-likelihood that is not finite; they are in no other figure.
         pairs: number of pairs.
     """
 
@@ -46,6 +47,7 @@ class HeldOut:
     rejected_error: Interval
     saturated: float
     pairs: int
+    broken: int = 0
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers for logs."""
@@ -57,6 +59,7 @@ class HeldOut:
             "eval/chosen_error_standard_error": self.chosen_error.standard_error,
             "eval/rejected_error_vs_reference": self.rejected_error.mean,
             "eval/saturated": self.saturated,
+            "eval/broken": float(self.broken),
         }
         for number, band in enumerate(self.by_band):
             named[f"eval/accuracy@t[{number / BANDS:g}-{(number + 1) / BANDS:g}]"] = band.mean
@@ -106,18 +109,27 @@ def summarise(policy: Tensor, reference: Tensor, clusters: Sequence[str], *, bet
         clusters: N names of prompts, for the intervals.
         beta: scale of the logit.
     """
-    ratio = policy - reference
+    whole = torch.isfinite(policy - reference).all(dim=2).all(dim=1)
+    pairs, clusters = len(whole), [name for name, keep in zip(clusters, whole.tolist(), strict=True) if keep]
+    ratio = (policy - reference)[whole]
     delta = ratio[..., 0] - ratio[..., 1]
-    bands = delta.view(len(delta), BANDS, -1).mean(2)
+    bands = delta.view(len(delta), BANDS, delta.shape[1] // BANDS).mean(2)
     errors = (-2 * ratio).mean(1)
     return HeldOut(
-        accuracy=clustered_mean(_wins(delta.mean(1)), clusters),
-        by_band=[clustered_mean(_wins(bands[:, band]), clusters) for band in range(BANDS)],
-        chosen_error=clustered_mean(errors[:, 0].numpy(), clusters),
-        rejected_error=clustered_mean(errors[:, 1].numpy(), clusters),
-        saturated=float(((beta * delta.mean(1)).abs() > SATURATED).double().mean()),
-        pairs=len(delta),
+        accuracy=_mean(_wins(delta.mean(1)), clusters),
+        by_band=[_mean(_wins(bands[:, band]), clusters) for band in range(BANDS)],
+        chosen_error=_mean(errors[:, 0].numpy(), clusters),
+        rejected_error=_mean(errors[:, 1].numpy(), clusters),
+        saturated=float(((beta * delta.mean(1)).abs() > SATURATED).double().mean()) if len(delta) else 0.0,
+        broken=pairs - len(delta),
+        pairs=pairs,
     )
+
+
+def _mean(values: np.ndarray, clusters: Sequence[str]) -> Interval:
+    """The clustered mean, or NaN where no pair is left."""
+    nothing = float("nan")
+    return clustered_mean(values, clusters) if len(values) else Interval(nothing, nothing, nothing, nothing)
 
 
 def _wins(delta: Tensor) -> np.ndarray:
