@@ -9,15 +9,24 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.suggest import one_of
 
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
+
+def _no_bool(value: Any) -> Any:
+    """YAML's true would become 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"input should be a number, got {value!r}")
+    return value
+
+
+Positive = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
+NonNegative = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
     """Strict: an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True, allow_inf_nan=False)
 
 
 class Lora(_Section):
@@ -53,7 +62,7 @@ class Sampling(_Section):
 class RewardSpec(_Section):
     """A reward by name, with its options beside it."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     name: str
 
     @property
@@ -95,7 +104,7 @@ class Data(_Section):
 class Method(_Section):
     """Loss x log-likelihood x reference. The loss's own options stand beside its name."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     loss: str = "dpo"
     weight: float = Field(1.0, gt=0, description="multiplies the loss")
     adapter: Literal["auto", "denoising", "flow"] = "auto"
@@ -137,7 +146,7 @@ class Optim(_Section):
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
     warmup_steps: NonNegative = 0
     weight_decay: float = Field(1e-2, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: float = Field(1e-8, gt=0)
     max_grad_norm: float = Field(1.0, gt=0)
 

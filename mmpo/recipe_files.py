@@ -19,16 +19,22 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML in which 1e-5 is a number (YAML 1.1 asks for 1.0e-5) and a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise ValueError(f"line {node.start_mark.line + 1}: the key '{key}' stands twice in one section")
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise ValueError(f"line {key.start_mark.line + 1}: the key '{key.value}' stands twice in one section")
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever `_Loader` would read as a number."""
+
+
+_FLOAT = "tag:yaml.org,2002:float"
+_EXPONENT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
+_Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+0123456789"))
+_Dumper.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+0123456789"))
 
 
 def configs_folder() -> Path:
@@ -68,11 +74,15 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         ValueError: one line per fault, each naming the key, what was expected and what came.
     """
     path = find_recipe(name)
-    tree = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text: {error}") from None
+    tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected sections (model, data, ...), got {type(tree).__name__}")
-    for text in overrides:
-        _override(tree, text)
+    for override in overrides:
+        _override(tree, override)
     return validate(tree, str(path))
 
 
@@ -100,7 +110,7 @@ def validate(tree: dict[str, Any], where: str = "recipe") -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML, every default written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _override(tree: dict[str, Any], text: str) -> None:

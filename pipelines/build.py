@@ -68,7 +68,7 @@ def build_run(
         ValueError: what the checkpoint, the data or the recipe cannot do together.
     """
     dtype = weights_dtype(recipe)
-    resolution = recipe.data.resolution or config.resolution
+    resolution = check_resolution(recipe, config)
     adapter = build_adapter(recipe, config)  # refuses a wrong combination before anything is loaded
     pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
     pipeline.to(accelerator.device)
@@ -111,6 +111,22 @@ def build_run(
         },
     )
     return run, pipeline_class
+
+
+def check_resolution(recipe: Recipe, config: CheckpointConfig) -> int:
+    """Pixels per side of the training images.
+
+    Raises:
+        ValueError: not a multiple of what the VAE and the denoiser shrink an image by.
+    """
+    resolution = recipe.data.resolution or config.resolution
+    step = config.downscale * 2 ** (len(config.denoiser.get("block_out_channels", [0])) - 1)
+    if resolution % step:
+        raise ValueError(
+            f"data.resolution: {resolution} does not fit {recipe.model.path}; use a multiple of {step}, such as "
+            f"{config.resolution}"
+        )
+    return resolution
 
 
 def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:

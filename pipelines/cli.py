@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -70,7 +71,7 @@ def train(
 
         for line in describe(resolved):
             typer.echo(line)
-        typer.echo(f"\nnothing was run; next: mmpo train {recipe}")
+        typer.echo(f"\nnothing was run; next: {shlex.join(['mmpo', 'train', recipe, *(overrides or [])])}")
         return
     from mmpo.training.folders import check_output
     from pipelines.launch import launch, should_launch

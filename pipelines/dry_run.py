@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 
+import rewards
 from mmpo import beta as beta_units
 from mmpo.models.checkpoint import CheckpointConfig, read_config
 from mmpo.models.lora import add_lora, trainable_parameters
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump
-from pipelines.build import build_adapter, build_reference
+from mmpo.suggest import one_of
+from pipelines.build import build_adapter, build_reference, check_resolution
 from pipelines.prompts import load_prompts
 
 
@@ -25,13 +27,14 @@ def describe(recipe: Recipe) -> Iterator[str]:
     """
     config = read_config(recipe.model.path, recipe.model.revision)
     adapter = build_adapter(recipe, config)
+    resolution = check_resolution(recipe, config)
+    check_names(recipe)
     denoiser = empty_denoiser(config)
     total = sum(p.numel() for p in denoiser.parameters())
     if recipe.model.lora is not None:
         add_lora(denoiser, recipe.model.lora, config.family, seed=0)
     reference = build_reference(recipe, denoiser)
     trained = sum(p.numel() for p in trainable_parameters(denoiser).values())
-    resolution = recipe.data.resolution or config.resolution
     yield dump(recipe).rstrip()
     yield ""
     predicts = f"{config.family.name}, predicts {config.prediction_type}"
@@ -46,6 +49,15 @@ def describe(recipe: Recipe) -> Iterator[str]:
     yield f"steps        {recipe.train.steps} of {recipe.train.batch_size} pairs, {recipe.train.precision}"
     yield f"data         {recipe.data.path}: {_data_state(recipe)}"
     yield f"output       {recipe.output}"
+
+
+def check_names(recipe: Recipe) -> None:
+    """Refuses rewards and prompts that are not there, before hours of training and not after."""
+    for spec in [*recipe.evaluation.rewards, *([recipe.data.make.reward] if recipe.data.make else [])]:
+        if spec.name not in rewards.names():
+            raise ValueError(f"reward: {one_of(spec.name, rewards.names())}")
+    if recipe.evaluation.prompts is not None:
+        load_prompts(recipe.evaluation.prompts, recipe.evaluation.limit)
 
 
 def empty_denoiser(config: CheckpointConfig) -> Any:

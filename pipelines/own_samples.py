@@ -64,6 +64,7 @@ def make_pairs(data: Data, model: dict[str, Any], load_pipeline: Callable[[], An
     }
     samples = folder / ".work" / f"samples-{content_id(sampled)[:12]}"
     labels = folder / ".work" / f"labels-{content_id(sampled, make.reward.model_dump())[:12]}"
+    reward = rewards.load(make.reward.name, **make.reward.options)  # a wrong name is found before the long part
     total = len(prompts) * make.per_prompt
     with Console(total, start=0, enabled=True, title="sample") as console:
         done = Counter[str]()
@@ -82,7 +83,6 @@ def make_pairs(data: Data, model: dict[str, Any], load_pipeline: Callable[[], An
             folder=samples,
             progress=sampled_some,
         )
-    reward = rewards.load(make.reward.name, **make.reward.options)
     failed = label(samples, reward, labels)
     counts = _pair(samples, labels, make, reward.name, folder)
     counts["unscored"] = failed
@@ -120,6 +120,8 @@ def _pair(samples: Path, labels: Path, make: OwnSamples, reward: str, folder: Pa
             rows.append(pair_row(_group(pair, reward, [values[chosen], values[rejected]])))
     counts["pairs"] = len(rows)
     schema = pair_schema([reward])
+    for old in folder.glob("shard-*.parquet"):  # of an interrupted call; the marker is not there yet
+        old.unlink()
     for number, start in enumerate(range(0, len(rows), ROWS_PER_SHARD)):
         write_shard(folder, number, rows[start : start + ROWS_PER_SHARD], schema)
     return counts

@@ -362,7 +362,7 @@ def test_an_output_folder_that_holds_a_finished_run_without_checkpoints(
     (tmp_path / "run").mkdir()
     for name in ("train.json", "recipe.yaml", "pytorch_lora_weights.safetensors"):
         (tmp_path / "run" / name).write_text("{}")
-    assert_refused(main("train", tiny_recipe, "data.path=/nowhere"), "holds a run already", "output=FOLDER")
+    assert_refused(main("train", tiny_recipe, "data.path=/nowhere"), "holds a finished run", "output=FOLDER")
 
 
 def test_resume_without_a_checkpoint(main: Main, tiny_recipe: Path, tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_encode_is_png_or_jpeg() -> None:
 def full_group(count: int) -> Group:
     """A group that uses every field that a row can hold."""
     return Group(
-        id="group-1",
+        id="0123456789abcdef01234567",
         prompt=Prompt("A red  cat", key="scene 5", split="tune"),
         candidates=[Candidate(picture(i), {"model": f"m{i}", "seed": i}) for i in range(count)],
         scores={"shapes": [1.0, *[0.25] * (count - 1)]},
@@ -442,9 +442,9 @@ def test_a_foreign_column_of_one_of_our_names_is_ignored_or_named(
 
 
 def test_foreign_ids_are_text_and_do_not_merge_rows_of_two_files(tmp_path: Path) -> None:
-    """Other people number their rows from 0 in every file; two rows are one only if prompt and images are equal."""
-    write(tmp_path, [{**PAIR, "id": 0}])
-    write(tmp_path, [{"id": 0, "prompt": "another", "chosen": B, "rejected": C}], name="b")
+    """Other people number their rows from 1 in every file; two rows are one only if prompt and images are equal."""
+    write(tmp_path, [{**PAIR, "id": 1}])
+    write(tmp_path, [{"id": 1, "prompt": "another", "chosen": B, "rejected": C}], name="b")
     groups, _ = read(tmp_path)
     assert all(isinstance(group.id, str) for group in groups)
     assert len({group.id for group in groups}) == 2

@@ -102,10 +102,9 @@ def test_own_samples_become_pairs(run: Path) -> None:
 
 def test_stages_resume(run: Path, tmp_path: Path) -> None:
     """With its last shards gone, a stage makes the same rows again and keeps the rest."""
+    import rewards
     from pipelines.generate import sample_schema
     from pipelines.label import label
-
-    import rewards
 
     (samples,) = (run.parent / "pairs" / ".work").glob("samples-*")
     assert len(list(read_rows(samples))) == 48

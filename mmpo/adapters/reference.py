@@ -25,11 +25,11 @@ class AdaptersOff:
         self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
         if not self._layers:
             raise ValueError("reference adapters_off: the model has no LoRA; use the reference frozen_copy")
-        moved = [name for name, p in module.named_parameters() if "lora_B" in name and p.any()]
+        moved = [name for name, p in module.named_parameters() if "lora_B" in name and not p.is_meta and p.any()]
         if moved:
             raise ValueError(
-                f"reference adapters_off: the LoRA is not new ({moved[0]} is not 0), so the base is not where the policy "
-                "starts; use frozen_copy"
+                f"reference adapters_off: the LoRA is not new ({moved[0]} is not 0), so the base is not where the "
+                "policy starts; use frozen_copy"
             )
         moving = [name for name, p in module.named_parameters() if p.requires_grad and "lora_" not in name]
         if moving:

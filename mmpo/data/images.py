@@ -7,7 +7,7 @@ import warnings
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 MAX_PIXELS = 64_000_000
@@ -32,6 +32,9 @@ def decode(data: bytes) -> Image.Image:
         raise ValueError(f"not an image file ({len(data)} bytes)") from None
     except (OSError, SyntaxError, Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"the image is corrupt: {error}") from None
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or image.mode == "I":  # 16 bits a pixel; convert() would clip at 255
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).round().clip(0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
@@ -49,12 +52,11 @@ def encode(image: Image.Image, *, lossless: bool = True) -> bytes:
 
 
 def to_pixels(image: Image.Image, resolution: int) -> Tensor:
-    """[3, resolution, resolution] in [−1, 1]: the shorter side is resized, then the centre is cropped."""
+    """[3, resolution, resolution] in [−1, 1]: the centre square, resized."""
     if image.size != (resolution, resolution):
-        scale = resolution / min(image.size)
-        size = (max(resolution, round(image.width * scale)), max(resolution, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.LANCZOS)
-        left, top = (size[0] - resolution) // 2, (size[1] - resolution) // 2
-        image = image.crop((left, top, left + resolution, top + resolution))
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        square = (left, top, left + side, top + side)
+        image = image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=square)
     array = np.asarray(image, dtype=np.float32) / 127.5 - 1.0
     return torch.from_numpy(array).permute(2, 0, 1).contiguous()

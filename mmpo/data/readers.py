@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,12 @@ def _read_pick_a_pic(row: Mapping[str, Any], source: str) -> Group | None:
     label = row["label_0"]
     if label not in (0, 0.5, 1):
         raise ValueError(f"column 'label_0' is {label!r}; expected 0, 0.5 or 1")
+    if row.get("has_label") is False:
+        raise ValueError("column 'has_label' is false: nobody compared these two images")
+    if row.get("label_1") is not None and row["label_1"] != 1 - label:
+        raise ValueError(
+            f"columns 'label_0' and 'label_1' are {label!r} and {row['label_1']!r}; they contradict each other"
+        )
     if label == 0.5:
         return None
     text = _prompt(row, "caption")
@@ -98,6 +105,8 @@ def _read_ranked(row: Mapping[str, Any], source: str) -> Group | None:
     rank = row["rank"] or []
     if len(images) < 2 or len(rank) != len(images):
         raise ValueError(f"columns 'images' and 'rank' hold {len(images)} and {len(rank)} values; expected equal, 2 up")
+    if any(not isinstance(value, int | float) or not math.isfinite(value) for value in rank):
+        raise ValueError(f"column 'rank' is {rank!r}; expected a finite number per image, 1 is best")
     best, worst = rank.index(min(rank)), rank.index(max(rank))
     if rank[best] == rank[worst]:
         return None
@@ -169,6 +178,7 @@ def read_pairs(
             return
         report.counts["rows"] += 1
         try:
+            _check_columns(fmt, row)
             group = fmt.read(row, source)
         except ValueError as error:
             if on_bad_row == "error":
@@ -180,6 +190,13 @@ def read_pairs(
             continue
         report.counts["pairs"] += 1
         yield group
+
+
+def _check_columns(fmt: Format, row: Mapping[str, Any]) -> None:
+    """A later shard may lack a column that the first one has."""
+    missing = [column for column in fmt.columns if column not in row]
+    if missing:
+        raise ValueError(f"column '{missing[0]}' is missing; found {', '.join(row)}")
 
 
 def _hub_rows(path: str, split: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from mmpo.records import Candidate, Group, Prompt
+
+_OUR_ID = re.compile("[0-9a-f]{24}")  # other people's ids may repeat from file to file
 
 
 def pair_schema(rewards: Sequence[str] = ()) -> pa.Schema:
@@ -74,16 +77,31 @@ def list_row(group: Group) -> dict[str, Any]:
 
 
 def group_from_row(row: Mapping[str, Any], images: Sequence[bytes], *, source: str, group_id: str) -> Group:
-    """A group from a canonical row and its images' bytes."""
-    provenance = json.loads(row.get("provenance") or "null") or [{} for _ in images]
+    """A group from a canonical row and its images' bytes; `group_id` where the row has no id of ours."""
+    own = row.get("id")
     return Group(
-        id=row.get("id") or group_id,
+        id=own if isinstance(own, str) and _OUR_ID.fullmatch(own) else group_id,
         prompt=Prompt(row["prompt"], row.get("key") or "", row.get("split") or ""),
-        candidates=[Candidate(image, made) for image, made in zip(images, provenance, strict=True)],
-        scores={name: values for name, values in (row.get("scores") or {}).items() if values is not None},
-        rank=row.get("rank"),
+        candidates=[Candidate(image, made) for image, made in zip(images, _provenance(row, len(images)), strict=True)],
+        scores=_scores(row.get("scores"), len(images)),
+        rank=[1, 2] if len(images) == 2 else None,
         source=source,
     )
+
+
+def _provenance(row: Mapping[str, Any], count: int) -> list[Any]:
+    """What made each candidate, as we write it; a column of that name from elsewhere says nothing to us."""
+    try:
+        made = json.loads(row.get("provenance") or "null")
+    except (TypeError, ValueError):
+        made = None
+    return made if isinstance(made, list) and len(made) == count else [{} for _ in range(count)]
+
+
+def _scores(value: Any, count: int) -> dict[str, list[float | None]]:
+    """Per reward name a number per candidate; a column of that name in another shape is not ours."""
+    named = value if isinstance(value, Mapping) else {}
+    return {name: list(x) for name, x in named.items() if isinstance(x, list) and len(x) == count}
 
 
 def _common(group: Group) -> dict[str, Any]:

@@ -42,7 +42,14 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{file}: not a readable parquet file: {error}") from None
         number = 0
-        for batch in table.iter_batches(batch_size=64, columns=list(columns) if columns else None):
+        batches = table.iter_batches(batch_size=64, columns=list(columns) if columns else None)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ValueError(f"{file}: damaged after row {number}: {error}") from None
+            if batch is None:
+                break
             for row in batch.to_pylist():
                 yield f"{file}, row {number}", row
                 number += 1

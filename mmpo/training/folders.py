@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 PREFIX = "checkpoint-"
+FINISHED = ("train.json", "pytorch_lora_weights.safetensors", "pipeline")
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -24,6 +25,11 @@ def check_output(folder: Path, *, resume: bool) -> None:
         raise ValueError(
             f"output {folder}: holds a run already ({there[-1].name}); add --resume to go on with it, or choose "
             "another folder with output=FOLDER"
+        )
+    finished = [name for name in FINISHED if (folder / name).exists()]
+    if finished and not there:
+        raise ValueError(
+            f"output {folder}: holds a finished run ({finished[0]}); choose another folder with output=FOLDER"
         )
     if resume and not there:
         raise ValueError(f"--resume: no checkpoint in {folder}; start without --resume")
