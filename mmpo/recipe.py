@@ -173,7 +173,7 @@ class Guard(_Section):
 
     action: Literal["warn", "stop"] = Field("warn", description="stop also restores the last good weights")
     standard_errors: float = Field(3.0, gt=0, description="chosen error above the reference by this many")
-    evaluations: Positive = Field(2, description="so many running before it speaks")
+    evaluations: Positive = Field(3, description="so many running before it speaks")
     saturated_share: Fraction = Field(0.95, description="of pairs beyond |logit| 10")
     grad_norm_factor: float = Field(100.0, gt=1, description="above so many times the running median")
 

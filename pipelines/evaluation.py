@@ -16,8 +16,8 @@ from PIL import Image
 import rewards
 from mmpo.files import write_bytes, write_json
 from mmpo.models.checkpoint import CheckpointConfig, read_config
-from mmpo.models.loading import load_pipeline, quiet_diffusers
-from mmpo.models.saving import LORA_FILE
+from mmpo.models.loading import load_pipeline
+from mmpo.models.saving import LORA_FILE, load_lora
 from mmpo.recipe import Evaluation, Recipe
 from mmpo.recipe_files import load_recipe
 from mmpo.records import Prompt, bytes_hash
@@ -78,8 +78,7 @@ def load_policy(config: CheckpointConfig, recipe: Recipe, tuned: Path | None) ->
         config = read_config(str(tuned / PIPELINE))
     pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
     if tuned is not None and recipe.model.lora is not None:
-        with quiet_diffusers():  # it warns that the text encoder has no LoRA, which is as it should be
-            pipeline.load_lora_weights(tuned, weight_name=LORA_FILE)
+        load_lora(pipeline, getattr(pipeline, config.family.denoiser), tuned)
         pipeline.fuse_lora()
     return pipeline.to(device)
 

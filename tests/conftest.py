@@ -9,7 +9,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-import tiny
+
+pytest.register_assert_rewrite("command_line", "surrogates", "log_ratios")
+
+import tiny  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -213,6 +213,12 @@ def test_files_are_short() -> None:
     assert statistics.median(lengths.values()) <= 150
 
 
+def test_tests_and_scripts_are_short_too() -> None:
+    files = [file for folder in ("tests", "scripts") for file in (ROOT / folder).rglob("*.py")]
+    assert files
+    assert not {short(file): lines_in(file) for file in files if lines_in(file) > 400}
+
+
 def test_functions_are_short() -> None:
     lengths = sorted((node.end_lineno or 0) - node.lineno + 1 for _, node in functions())
     assert lengths[int(0.95 * len(lengths))] <= 60

@@ -38,6 +38,7 @@ def make_sd(
     sample_size: int = 8,
     scheduler: str = "DDIMScheduler",
     seed: int = 0,
+    first_block: str = "CrossAttnDownBlock2D",
 ) -> Path:
     """Saves a random `StableDiffusionPipeline` with these sizes and returns its folder."""
     import diffusers
@@ -66,8 +67,8 @@ def make_sd(
             cross_attention_dim=16,
             attention_head_dim=8,
             norm_num_groups=8,
-            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            down_block_types=(first_block, "DownBlock2D"),
+            up_block_types=("UpBlock2D", first_block.replace("Down", "Up")),
         )
         vae = AutoencoderKL(
             block_out_channels=(8, 16),

@@ -12,6 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from mmpo.files import replace_folder, write_bytes
+from mmpo.models.loading import quiet_diffusers
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 
@@ -29,11 +30,11 @@ def save_lora(folder: Path, pipeline_class: Any, denoiser_name: str, denoiser: A
         The file. Its header also holds rank, alpha and targets under "lora_adapter_metadata".
     """
     from diffusers.training_utils import _collate_lora_metadata
-    from diffusers.utils import convert_state_dict_to_diffusers
     from peft.utils import get_peft_model_state_dict
 
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(denoiser))
-    layers = {name: tensor.detach().cpu().contiguous() for name, tensor in layers.items()}
+    # peft's own keys (lora_A, lora_B) for every layer: diffusers' converter renames those of attention only, and of a
+    # file with both kinds load_lora_weights takes one kind and leaves the rest out without an error.
+    layers = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(denoiser).items()}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as partial:
         pipeline_class.save_lora_weights(
@@ -45,6 +46,26 @@ def save_lora(folder: Path, pipeline_class: Any, denoiser_name: str, denoiser: A
             tensors = {name: source.get_tensor(name) for name in source.keys()}  # noqa: SIM118 (not a mapping)
         write_bytes(folder / LORA_FILE, save(tensors, metadata=header))
     return folder / LORA_FILE
+
+
+def load_lora(pipeline: Any, denoiser: Any, folder: Path) -> None:
+    """Loads what `save_lora` wrote, and checks that every tensor of the file arrived.
+
+    Raises:
+        ValueError: tensors were left out, with the first one's name.
+    """
+    with quiet_diffusers():  # it warns that the text encoder has no LoRA, which is as it should be
+        pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+    arrived = {
+        ".".join(part for part in name.split(".") if not part.startswith("default"))
+        for name in denoiser.state_dict()
+        if "lora_" in name
+    }
+    with safe_open(folder / LORA_FILE, framework="pt") as file:
+        saved = {name.split(".", 1)[1] for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    if saved != arrived:
+        odd = sorted(saved ^ arrived)
+        raise ValueError(f"{folder / LORA_FILE}: {len(odd)} tensors do not fit the base model, the first is {odd[0]}")
 
 
 def save_pipeline(folder: Path, pipeline: Any, about: Mapping[str, Any]) -> Path:

@@ -54,8 +54,8 @@ class CollapseGuard:
         """(healthy, sentence or None): whether these weights are worth going back to, and what is wrong."""
         if result.broken:
             return False, (
-                f"{result.broken} of {result.pairs} held-out pairs have a log-likelihood that is not finite: the weights "
-                "are broken; lower optim.lr or use bf16 or fp32"
+                f"{result.broken} of {result.pairs} held-out pairs have a log-likelihood that is not finite: the "
+                "weights are broken; lower optim.lr or use bf16 or fp32"
             )
         error, limit = result.chosen_error, self._settings.standard_errors
         above = error.mean > limit * error.standard_error

@@ -1,0 +1,126 @@
+"""Groups become cached tensors: each image and prompt once, and each on its own side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pair_files import A, B, C
+from tiny import make_groups
+
+from mmpo.data.cache import TensorCache
+from mmpo.data.encoded import EncodedGroups
+from mmpo.data.encoding import Caches, EncodedRow, encode_groups
+from mmpo.data.images import decode, to_pixels
+from mmpo.data.readers import ReadReport
+from mmpo.records import Candidate, Group, Prompt
+
+
+class CountingEncoders:
+    """Stand-ins for the VAE and the text encoders that remember what they were given."""
+
+    def __init__(self) -> None:
+        self.images: list[bytes] = []
+        self.prompts: list[str] = []
+        self.largest = 0
+
+    def encode_images(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.images += [row.numpy().tobytes() for row in pixels]
+        self.largest = max(self.largest, len(pixels))
+        mean = torch.nn.functional.avg_pool2d(pixels, 2)
+        return mean, torch.full_like(mean, 0.5)
+
+    def encode_prompts(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        self.prompts += list(texts)
+        return {"embedding": torch.tensor([[float(len(text)), 1.0] for text in texts])}
+
+
+def encode_all(
+    folder: Path, groups: Sequence[Group], **options: Any
+) -> tuple[list[EncodedRow], Caches, CountingEncoders, ReadReport]:
+    """Groups through counting encoders into caches under `folder`."""
+    caches = Caches(TensorCache(folder, "latents", {}), TensorCache(folder, "text", {}))
+    encoders, report = CountingEncoders(), ReadReport()
+    rows = encode_groups(
+        groups, caches, encoders.encode_images, encoders.encode_prompts, resolution=16, report=report, **options
+    )
+    return rows, caches, encoders, report
+
+
+def shared_groups() -> list[Group]:
+    """Four groups of three distinct images and two prompts; two of them are one and the same pair."""
+
+    def pair(name: str, text: str, *files: bytes) -> Group:
+        return Group(name, Prompt(text), [Candidate(file) for file in files], source=f"x.parquet, row {name}")
+
+    return [pair("0", "cat", A, B), pair("1", "cat", A, C), pair("2", "dog", C, B), pair("0", "cat", A, B)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_each_distinct_image_and_prompt_is_encoded_once(tmp_path: Path, batch_size: int) -> None:
+    done: list[int] = []
+    rows, caches, encoders, report = encode_all(tmp_path, shared_groups(), batch_size=batch_size, progress=done.append)
+    assert [row.id for row in rows] == ["0", "1", "2"]
+    assert sorted(encoders.images) == sorted(to_pixels(decode(file), 16).numpy().tobytes() for file in (A, B, C))
+    assert sorted(encoders.prompts) == ["", "cat", "dog"]
+    assert encoders.largest <= 2 * batch_size
+    assert report.counts["duplicates"] == 1
+    assert sum(done) == 4
+    again, _, second, _ = encode_all(tmp_path, shared_groups())
+    assert (second.images, second.prompts) == ([], [])
+    assert again == rows
+    assert (len(caches.latents), len(caches.texts)) == (3, 3)
+
+
+def test_a_batch_holds_the_right_latents_and_conditions(tmp_path: Path) -> None:
+    rows, caches, _, _ = encode_all(tmp_path, shared_groups())
+    batch = EncodedGroups(rows, caches).batch([2, 0], visits=[1, 4])
+    expected = [[C, B], [A, B]]
+    for at, pair in enumerate(expected):
+        for candidate, file in enumerate(pair):
+            mean = torch.nn.functional.avg_pool2d(to_pixels(decode(file), 16)[None], 2)[0]
+            assert torch.equal(batch.latent_mean[at, candidate], mean)
+    assert torch.equal(batch.latent_std, torch.full_like(batch.latent_std, 0.5))
+    assert (list(batch.ids), list(batch.visits)) == (["2", "0"], [1, 4])
+    assert torch.equal(batch.condition["embedding"], torch.tensor([[[3.0, 1.0]], [[3.0, 1.0]]]))
+    assert torch.equal(batch.null_condition["embedding"], torch.tensor([0.0, 1.0]))
+
+
+@pytest.mark.parametrize("broken", [b"not an image", B[: len(B) // 2], b""])
+def test_a_broken_image_is_named_counted_and_skipped_or_fatal(tmp_path: Path, broken: bytes) -> None:
+    groups = shared_groups()
+    groups[1] = Group("1", Prompt("cat"), [Candidate(C), Candidate(broken)], source="x.parquet, row 1")
+    rows, caches, encoders, report = encode_all(tmp_path / "skip", groups)
+    assert [row.id for row in rows] == ["0", "2"]
+    assert report.counts["bad"] == 1
+    assert report.bad[0].startswith("x.parquet, row 1, rejected: ")
+    assert len(encoders.images) == len(caches.latents) == 3
+    with pytest.raises(ValueError, match=r"x\.parquet, row 1, rejected: "):
+        encode_all(tmp_path / "error", groups, on_bad_row="error")
+
+
+def test_an_interrupted_encoding_goes_on_where_the_disk_is(tmp_path: Path) -> None:
+    groups = make_groups(6)
+    caches = Caches(TensorCache(tmp_path, "latents", {}, shard_rows=4), TensorCache(tmp_path, "text", {}))
+    encoders = CountingEncoders()
+
+    def stop(done: int) -> None:
+        if len(encoders.images) >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        encode_groups(
+            groups,
+            caches,
+            encoders.encode_images,
+            encoders.encode_prompts,
+            resolution=16,
+            batch_size=2,
+            progress=stop,
+        )
+    rows, _, second, _ = encode_all(tmp_path, groups)
+    assert len(rows) == 6
+    assert len(second.images) == 4
