@@ -9,6 +9,15 @@ CONVENTIONS = {
 }
 
 
+SCALES = frozenset({"beta", "tau"})
+"""Options of losses that are stated in these conventions."""
+
+
+def describe(beta: float, elements: int) -> str:
+    """The same strength in every convention, for a terminal."""
+    return ", ".join(f"{value:g} ({name})" for name, value in equivalents(beta, elements).items())
+
+
 def to_half_mean(beta: float, convention: str, elements: int) -> float:
     """β in the `half_mean` convention.
 

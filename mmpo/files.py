@@ -34,6 +34,11 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.*.partial"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
+    for old in folder.parent.glob(f".{folder.name}.*.old"):  # a kill came between the two renames below
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(old, folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:

@@ -17,6 +17,7 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+Number = Annotated[float, BeforeValidator(_no_bool)]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 NonNegative = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -33,11 +34,11 @@ class Lora(_Section):
     """Low-rank adaptation of the denoiser."""
 
     rank: Positive = 16
-    alpha: float | None = Field(None, gt=0, description="scale numerator; default: the rank")
+    alpha: Number | None = Field(None, gt=0, description="scale numerator; default: the rank")
     targets: Literal["attention", "attention_convolutions"] | list[str] = Field(
         "attention", description="a named set of layers, or module names as peft takes them"
     )
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: Number = Field(0.0, ge=0, lt=1)
 
 
 class Model(_Section):
@@ -53,7 +54,7 @@ class Sampling(_Section):
     """How images are sampled, with the checkpoint's own scheduler."""
 
     steps: Positive = 30
-    guidance: float = Field(7.5, ge=0, description="classifier-free guidance scale; 1 is off")
+    guidance: Number = Field(7.5, ge=0, description="classifier-free guidance scale; 1 is off")
     batch_size: Positive = 4
     height: Positive | None = None
     width: Positive | None = None
@@ -81,7 +82,7 @@ class OwnSamples(_Section):
     limit: Positive | None = Field(None, description="use the first so many prompts")
     per_prompt: int = Field(4, ge=2)
     reward: Reward
-    margin: float = Field(0.0, ge=0, description="drop pairs whose scores differ by no more than this")
+    margin: Number = Field(0.0, ge=0, description="drop pairs whose scores differ by no more than this")
     pairs: Literal["best_worst", "all"] = "best_worst"
     max_pairs_per_prompt: Positive = Field(3, description="upper limit for pairs: all")
     sampling: Sampling = Sampling()
@@ -106,7 +107,7 @@ class Method(_Section):
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
     loss: str = "dpo"
-    weight: float = Field(1.0, gt=0, description="multiplies the loss")
+    weight: Number = Field(1.0, gt=0, description="multiplies the loss")
     adapter: Literal["auto", "denoising", "flow"] = "auto"
     reference: Literal["auto", "adapters_off", "frozen_copy"] = "auto"
     beta_convention: Literal["half_mean", "mean", "half_sum"] = "half_mean"
@@ -128,6 +129,8 @@ class Method(_Section):
                 raise ValueError(f"{name}: not an option of loss '{self.loss}'; {one_of(name, valid)}")
             if isinstance(value, bool) or not isinstance(value, int | float) or not option.above < value < float("inf"):
                 raise ValueError(f"{name}: expected a finite number above {option.above:g}, got {value!r}")
+        if self.beta_convention != "half_mean" and not entry.options:
+            raise ValueError(f"beta_convention: loss '{self.loss}' has no beta to convert")
         if self.timesteps[0] >= self.timesteps[1]:
             raise ValueError(f"timesteps: expected [low, high] with low < high, got {list(self.timesteps)}")
         return self
@@ -142,13 +145,13 @@ class Method(_Section):
 class Optim(_Section):
     """AdamW and its schedule."""
 
-    lr: float = Field(1e-5, gt=0)
+    lr: Number = Field(1e-5, gt=0)
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
     warmup_steps: NonNegative = 0
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: Number = Field(1e-2, ge=0)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    eps: float = Field(1e-8, gt=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    eps: Number = Field(1e-8, gt=0)
+    max_grad_norm: Number = Field(1.0, gt=0)
 
 
 class Train(_Section):
@@ -162,7 +165,7 @@ class Train(_Section):
     )
     seed: NonNegative = 0
     gradient_checkpointing: bool = False
-    ema: float | None = Field(None, gt=0, lt=1, description="decay of the moving average that is saved")
+    ema: Number | None = Field(None, gt=0, lt=1, description="decay of the moving average that is saved")
     checkpoint_every: Positive = 200
     keep_checkpoints: Positive = 2
     log_every: Positive = 1
@@ -172,10 +175,10 @@ class Guard(_Section):
     """The collapse guard on the held-out preference evaluation."""
 
     action: Literal["warn", "stop"] = Field("warn", description="stop also restores the last good weights")
-    standard_errors: float = Field(3.0, gt=0, description="chosen error above the reference by this many")
+    standard_errors: Number = Field(3.0, gt=0, description="chosen error above the reference by this many")
     evaluations: Positive = Field(3, description="so many running before it speaks")
     saturated_share: Fraction = Field(0.95, description="of pairs beyond |logit| 10")
-    grad_norm_factor: float = Field(100.0, gt=1, description="above so many times the running median")
+    grad_norm_factor: Number = Field(100.0, gt=1, description="above so many times the running median")
 
 
 class Evaluation(_Section):

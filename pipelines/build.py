@@ -24,7 +24,7 @@ from mmpo.loss_table import LOSS_TABLE
 from mmpo.losses import LOSSES
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import Family
-from mmpo.models.loading import load_pipeline, weights_hash
+from mmpo.models.loading import checkpoint_hash, load_pipeline, weights_hash
 from mmpo.models.lora import add_lora
 from mmpo.recipe import Recipe
 from mmpo.records import content_id
@@ -73,9 +73,9 @@ def build_run(
     pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
     pipeline.to(accelerator.device)
     denoiser = getattr(pipeline, config.family.denoiser)
-    base_hash = weights_hash(denoiser)
+    base_hash, whole_hash = weights_hash(denoiser), checkpoint_hash(pipeline)
     with accelerator.main_process_first():
-        make_data(recipe, pipeline, base_hash, say if accelerator.is_main_process else lambda text: None)
+        make_data(recipe, pipeline, whole_hash, say if accelerator.is_main_process else lambda text: None)
     rows, caches = encode_data(recipe, config, pipeline, accelerator, resolution, say)
     train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
     say(f"{len(train_rows)} training pairs, {len(held_rows)} held out")
@@ -106,6 +106,7 @@ def build_run(
         folder=folder,
         identity={
             "base weights": base_hash,
+            "checkpoint": whole_hash,
             "training rows": content_id([row.id for row in train_rows]),
             "held-out rows": content_id([row.id for row in held_rows]),
         },
@@ -122,10 +123,7 @@ def check_resolution(recipe: Recipe, config: CheckpointConfig) -> int:
     resolution = recipe.data.resolution or config.resolution
     step = config.downscale * 2 ** (len(config.denoiser.get("block_out_channels", [0])) - 1)
     if resolution % step:
-        raise ValueError(
-            f"data.resolution: {resolution} does not fit {recipe.model.path}; use a multiple of {step}, such as "
-            f"{config.resolution}"
-        )
+        raise ValueError(f"data.resolution: {resolution} does not fit {recipe.model.path}; use a multiple of {step}")
     return resolution
 
 
@@ -143,6 +141,8 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
             f"use '{fitting}'"
         )
     if fitting == "flow":
+        if method.error != "prediction":
+            raise ValueError(f"method.error: '{method.error}' is for v-prediction; the flow surrogate has one error")
         return Flow(
             shift=float(config.scheduler.get("shift", 1.0)),
             num_train_timesteps=int(config.scheduler.get("num_train_timesteps", 1000)),
@@ -164,7 +164,7 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
 def build_reference(recipe: Recipe, denoiser: nn.Module) -> Reference | None:
     """Adapters off for a LoRA, a frozen copy for a full fine-tune, nothing for a loss that needs none."""
     kind = recipe.method.reference
-    if not LOSS_TABLE[recipe.method.loss].needs_reference:
+    if not LOSS_TABLE[recipe.method.loss].needs_reference and kind == "auto":
         # A LoRA's base costs nothing and lets the metrics compare with it; a full copy would cost a model.
         return AdaptersOff(denoiser) if recipe.model.lora is not None else None
     if kind == "auto":
@@ -175,12 +175,9 @@ def build_reference(recipe: Recipe, denoiser: nn.Module) -> Reference | None:
 def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., Tensor], float]:
     """(the loss with its options bound, the scale of implied rewards). Prints β in every convention."""
     options = recipe.method.options
-    if "beta" in options:
-        options["beta"] = beta_units.to_half_mean(options["beta"], recipe.method.beta_convention, elements)
-        same = ", ".join(
-            f"{value:g} ({name})" for name, value in beta_units.equivalents(options["beta"], elements).items()
-        )
-        say(f"beta {same}")
+    for name in beta_units.SCALES & options.keys():
+        options[name] = beta_units.to_half_mean(options[name], recipe.method.beta_convention, elements)
+        say(f"{name} {beta_units.describe(options[name], elements)}")
     scale = next(iter(options.values()), 1.0)
     return partial(LOSSES[recipe.method.loss], **options), scale
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -74,10 +75,15 @@ def train(
         typer.echo(f"\nnothing was run; next: {shlex.join(['mmpo', 'train', recipe, *(overrides or [])])}")
         return
     from mmpo.training.folders import check_output
+    from pipelines.checks import check_recipe
     from pipelines.launch import launch, should_launch
 
     check_output(Path(resolved.output), resume=resume)
+    check_recipe(resolved)
     if should_launch(_launcher):
+        from mmpo.models.checkpoint import read_config
+
+        read_config(resolved.model.path, resolved.model.revision)  # one message now, not one from each process
         arguments = ["train", recipe, *(overrides or []), *(["--resume"] if resume else [])]
         raise typer.Exit(launch(arguments, _launcher))
     from pipelines.train import train as run_training
@@ -108,18 +114,37 @@ def main() -> None:
     if "--" in arguments:
         at = arguments.index("--")
         arguments, _launcher[:] = arguments[:at], arguments[at + 1 :]
+    _check_packages()
     try:
         app(args=arguments, prog_name="mmpo")
     except ValueError as error:
         if os.environ.get("MMPO_DEBUG"):
             raise
-        _fail(f"error: {error}", 2)
+        rank = int(os.environ.get("RANK", "0"))
+        _fail(f"error{f' (process {rank})' if rank else ''}: {error}", 2)
+    except OSError as error:
+        if os.environ.get("MMPO_DEBUG") or error.filename is None:
+            raise
+        _fail(f"error: {error.strerror}: {error.filename}", 2)
     except KeyboardInterrupt:
         _fail("stopped; finished shards and checkpoints are kept (add --resume once a checkpoint is there)", 130)
     except Exception as error:
         if type(error).__name__ != "Interrupted":
             raise
-        _fail(f"{error}; go on with: mmpo {' '.join(arguments)}{'' if '--resume' in arguments else ' --resume'}", 130)
+        again = [*arguments, *([] if "--resume" in arguments else ["--resume"])]
+        if int(os.environ.get("RANK", "0")) == 0:
+            _fail(f"{error}; go on with: {shlex.join(['mmpo', *again])} (and the same launcher options)", 130)
+        raise SystemExit(130) from None
+
+
+def _check_packages() -> None:
+    """A user's own rewards.py or pipelines.py in the working folder comes before ours."""
+    ours = Path(__file__).resolve().parent.parent
+    for name in ("rewards", "mmpo"):
+        spec = find_spec(name)
+        found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
+        if found is not None and found.parent.parent != ours:
+            _fail(f"error: {found} hides mmpo's package '{name}'; rename it, or run mmpo from another folder", 2)
 
 
 def _fail(text: str, code: int) -> None:

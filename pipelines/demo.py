@@ -26,10 +26,10 @@ def run_demo(output: str, seed: int) -> None:
     typer.echo("The built-in world: a tiny Stable Diffusion that often draws what was not asked for.")
     typer.echo("It samples, a verifier ranks its samples, Diffusion-DPO with LoRA learns from the pairs.")
     from pipelines.evaluation import evaluate
-    from pipelines.train import SUMMARY, train
+    from pipelines.train import finished_before, train
 
     folder = Path(output)
-    if not (folder / SUMMARY).is_file():
+    if not finished_before(recipe):
         train(recipe, resume=bool(folder.is_dir() and list_checkpoints(folder)))
     result = evaluate(folder)
     typer.echo("")

@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 
-import rewards
 from mmpo import beta as beta_units
 from mmpo.models.checkpoint import CheckpointConfig, read_config
 from mmpo.models.lora import add_lora, trainable_parameters
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump
-from mmpo.suggest import one_of
 from pipelines.build import build_adapter, build_reference, check_resolution
+from pipelines.checks import check_recipe
 from pipelines.prompts import load_prompts
 
 
@@ -28,7 +27,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     config = read_config(recipe.model.path, recipe.model.revision)
     adapter = build_adapter(recipe, config)
     resolution = check_resolution(recipe, config)
-    check_names(recipe)
+    check_recipe(recipe)
     denoiser = empty_denoiser(config)
     total = sum(p.numel() for p in denoiser.parameters())
     if recipe.model.lora is not None:
@@ -42,22 +41,13 @@ def describe(recipe: Recipe) -> Iterator[str]:
     yield f"trains       {trained:,} of {total:,} parameters of the {config.family.denoiser}"
     yield f"method       {recipe.method.loss} x {type(adapter).__name__} x {type(reference).__name__}"
     elements = config.latent_elements(resolution)
-    if "beta" in recipe.method.options:
-        beta = beta_units.to_half_mean(recipe.method.options["beta"], recipe.method.beta_convention, elements)
-        yield "beta         " + ", ".join(f"{v:g} ({n})" for n, v in beta_units.equivalents(beta, elements).items())
+    for name in beta_units.SCALES & recipe.method.options.keys():
+        value = beta_units.to_half_mean(recipe.method.options[name], recipe.method.beta_convention, elements)
+        yield f"{name:<12} {beta_units.describe(value, elements)}"
     yield f"resolution   {resolution} pixels, {elements} latent numbers"
     yield f"steps        {recipe.train.steps} of {recipe.train.batch_size} pairs, {recipe.train.precision}"
     yield f"data         {recipe.data.path}: {_data_state(recipe)}"
     yield f"output       {recipe.output}"
-
-
-def check_names(recipe: Recipe) -> None:
-    """Refuses rewards and prompts that are not there, before hours of training and not after."""
-    for spec in [*recipe.evaluation.rewards, *([recipe.data.make.reward] if recipe.data.make else [])]:
-        if spec.name not in rewards.names():
-            raise ValueError(f"reward: {one_of(spec.name, rewards.names())}")
-    if recipe.evaluation.prompts is not None:
-        load_prompts(recipe.evaluation.prompts, recipe.evaluation.limit)
 
 
 def empty_denoiser(config: CheckpointConfig) -> Any:

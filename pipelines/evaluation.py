@@ -45,6 +45,9 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         ValueError: no finished run, no prompts or rewards to evaluate with.
     """
     trained = read_summary(folder)
+    other = [text for text in overrides if not text.lstrip("-").startswith("evaluation.")]
+    if other:
+        raise ValueError(f"override '{other[0]}': mmpo eval changes the section evaluation only")
     recipe = load_recipe(str(folder / RECIPE), overrides)
     section = recipe.evaluation
     if section.prompts is None or not section.rewards:
@@ -76,10 +79,13 @@ def load_policy(config: CheckpointConfig, recipe: Recipe, tuned: Path | None) ->
     dtype = torch.bfloat16 if half and recipe.train.precision == "bf16" else torch.float16 if half else torch.float32
     if tuned is not None and recipe.model.lora is None:
         config = read_config(str(tuned / PIPELINE))
-    pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
+    own = tuned is not None and recipe.model.lora is None  # saved by us, in one variant
+    variant, revision = (None, None) if own else (recipe.model.variant, recipe.model.revision)
+    pipeline = load_pipeline(config, dtype=dtype, revision=revision, variant=variant)
     if tuned is not None and recipe.model.lora is not None:
         load_lora(pipeline, getattr(pipeline, config.family.denoiser), tuned)
-        pipeline.fuse_lora()
+        if dtype == torch.float32:  # faster; in half precision the sum would round small updates away
+            pipeline.fuse_lora()
     return pipeline.to(device)
 
 
@@ -114,28 +120,38 @@ def sample_and_score(
         images.append(image)
         progress(len(images))
     columns: Columns = {}
-    for scorer in scorers:
+    for number, scorer in enumerate(scorers):
         scores = scorer.score(images, [job.prompt.text for job in jobs])
-        columns[scorer.name] = scores.values
-        columns |= {f"{scorer.name}/{part}": values for part, values in scores.parts.items()}
+        failed = next((error for error in scores.errors if error is not None), None)
+        if np.isnan(scores.values).all():
+            raise ValueError(f"reward {scorer.name}: no image could be scored; the first error: {failed}")
+        name = (
+            scorer.name if scorer.name not in columns else f"{scorer.name}#{number + 1}"
+        )  # the same with other options
+        columns[name] = scores.values
+        columns |= {f"{name}/{part}": values for part, values in scores.parts.items()}
     return Scored(images, columns)
 
 
 def compare(base: Columns, tuned: Columns, prompts: Sequence[Prompt]) -> dict[str, dict[str, Any]]:
     """Per measure the means, their paired difference with its 95 % interval over prompts, and the win rate.
 
-    A prompt and its paraphrases are one cluster. The win rate is the share of clusters whose mean is higher when
-    tuned; equal means count a half.
+    Images without a score on either side are left out and counted. A prompt and its paraphrases are one cluster. The
+    win rate is the share of clusters whose mean is higher when tuned; equal means count a half.
     """
-    clusters = [prompt.cluster for prompt in prompts]
     table = {}
     for name in base:
-        difference = clustered_mean(tuned[name].astype(float) - base[name], clusters)
-        wins, groups = _wins(base[name], tuned[name], clusters)
+        both = np.isfinite(base[name]) & np.isfinite(tuned[name])
+        before, after = base[name][both].astype(float), tuned[name][both].astype(float)
+        clusters = [prompt.cluster for prompt, keep in zip(prompts, both, strict=True) if keep]
+        if not clusters:
+            raise ValueError(f"{name}: no image pair has a score on both sides")
+        difference = clustered_mean(after - before, clusters)
+        wins, groups = _wins(before, after, clusters)
         win = clustered_mean(wins, groups)
         table[name] = {
-            "base": float(np.nanmean(base[name])),
-            "tuned": float(np.nanmean(tuned[name])),
+            "base": float(before.mean()),
+            "tuned": float(after.mean()),
             "difference": difference.mean,
             "low": difference.low,
             "high": difference.high,
@@ -144,7 +160,7 @@ def compare(base: Columns, tuned: Columns, prompts: Sequence[Prompt]) -> dict[st
             "win_high": win.high,
             "prompts": len(groups),
             "samples": len(clusters),
-            "failed": int(np.isnan(base[name] + tuned[name]).sum()),
+            "failed": int((~both).sum()),
             "higher_is_better": True,
         }
     return table
@@ -163,13 +179,13 @@ def _advance(console: Console, offset: int, name: str, done: int) -> None:
 
 
 def _wins(
-    base: NDArray[np.float32], tuned: NDArray[np.float32], clusters: Sequence[str]
+    base: NDArray[np.float64], tuned: NDArray[np.float64], clusters: Sequence[str]
 ) -> tuple[list[float], list[str]]:
     members: dict[str, list[int]] = {}
     for index, cluster in enumerate(clusters):
         members.setdefault(cluster, []).append(index)
     wins = []
     for indices in members.values():
-        gap = float(np.nansum(tuned[indices].astype(float) - base[indices]))
+        gap = float((tuned[indices] - base[indices]).sum())
         wins.append(0.5 + 0.5 * float(np.sign(gap)))
     return wins, list(members)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from types import FrameType
+
+INTERRUPTED = 130
 
 
 def inside_launcher() -> bool:
@@ -25,21 +29,39 @@ def should_launch(launcher: Sequence[str]) -> bool:
 
 
 def launch(arguments: Sequence[str], launcher: Sequence[str]) -> int:
-    """Runs `mmpo ARGUMENTS` under `accelerate launch LAUNCHER` and returns its exit code."""
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        *_for_this_machine(launcher),
-        "-m",
-        "pipelines.cli",
-        *arguments,
-    ]
-    process = subprocess.Popen(command)
+    """Runs `mmpo ARGUMENTS` under `accelerate launch LAUNCHER` and returns its exit code.
+
+    SIGINT and SIGTERM are passed on once; the workers then write a checkpoint and end (the launcher gives them 30 s).
+    """
+    options = [*_for_this_machine(launcher), "-m", "pipelines.cli", *arguments]
+    # A session of its own: the terminal's Ctrl-C would reach the launcher a second time.
+    process = subprocess.Popen([sys.executable, "-m", "pipelines.launch", *options], start_new_session=True)
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    old = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        return process.wait()  # the workers got the signal too; they write a checkpoint and end
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def run_accelerate(options: Sequence[str]) -> int:
+    """`accelerate launch OPTIONS` in this process; a worker's exit code in place of the launcher's own traceback."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(launch_command_parser().parse_args(list(options)))
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 1
+    except (SignalException, KeyboardInterrupt):
+        return INTERRUPTED
+    return 0
 
 
 def _for_this_machine(launcher: Sequence[str]) -> list[str]:
@@ -55,3 +77,7 @@ def _for_this_machine(launcher: Sequence[str]) -> list[str]:
         return options
     options = [option for option in options if option not in ("--cpu", "--multi_gpu")]
     return ["--multi_gpu", *options]
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_accelerate(sys.argv[1:]))

@@ -96,7 +96,8 @@ def make_pairs(data: Data, model: dict[str, Any], load_pipeline: Callable[[], An
 def _settings(make: OwnSamples, model: dict[str, Any]) -> dict[str, Any]:
     settings = make.model_dump(mode="json")
     settings["sampling"].pop("batch_size")  # an image does not depend on it
-    return {**settings, "model": model}
+    texts = [prompt.text for prompt in load_prompts(make.prompts, make.limit)]  # a file's name says little
+    return {**settings, "prompt_texts": content_id(texts), "model": model}
 
 
 def _pair(samples: Path, labels: Path, make: OwnSamples, reward: str, folder: Path) -> Counter[str]:

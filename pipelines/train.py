@@ -12,12 +12,14 @@ from mmpo.models.checkpoint import CheckpointConfig, read_config
 from mmpo.models.loading import load_pipeline, weights_hash
 from mmpo.models.saving import save_lora, save_pipeline
 from mmpo.recipe import Recipe
-from mmpo.recipe_files import dump
+from mmpo.recipe_files import dump, load_recipe
 from mmpo.records import content_id
 from mmpo.training.folders import check_output
 from mmpo.training.loop import Outcome, Trainer, finished
 from mmpo.training.run import Run
+from mmpo.training.snapshot import flatten
 from pipelines.build import build_accelerator, build_run
+from pipelines.checks import check_recipe
 
 SUMMARY = "train.json"
 RECIPE = "recipe.yaml"
@@ -39,6 +41,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
     """
     folder = Path(recipe.output)
     check_output(folder, resume=resume)
+    check_recipe(recipe)
     config = read_config(recipe.model.path, recipe.model.revision)
     accelerator = build_accelerator(recipe)
 
@@ -54,7 +57,7 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
     say(f"training {count:,} parameters on {accelerator.num_processes} x {accelerator.device.type}")
     outcome = Trainer(run, resume=resume).train()
     if accelerator.is_main_process:
-        weights = save_weights(run, config, pipeline_class)
+        weights = save_weights(run, config, pipeline_class, outcome.weights_step)
         write_json(folder / SUMMARY, summary(run, outcome))
         say(f"weights: {weights}")
     accelerator.wait_for_everyone()
@@ -62,15 +65,15 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
     return folder
 
 
-def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any) -> Path:
-    """The trained weights in the form other tools load."""
+def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any, steps: int) -> Path:
+    """The trained weights, of so many steps, in the form other tools load."""
     about = {
         "base_model": run.recipe.model.path,
         "base_weights": run.identity["base weights"],
         "method": f"{run.recipe.method.loss}",
         "recipe": content_id(run.recipe.model_dump(mode="json")),
         "data": run.identity["training rows"],
-        "steps": run.recipe.train.steps,
+        "steps": steps,
     }
     if run.recipe.model.lora is not None:
         return save_lora(run.folder, pipeline_class, config.family.denoiser, run.policy, about)
@@ -96,6 +99,29 @@ def summary(run: Run, outcome: Outcome) -> dict[str, Any]:
         "processes": run.accelerator.num_processes,
         "device": run.accelerator.device.type,
     }
+
+
+def finished_before(recipe: Recipe) -> bool:
+    """Whether the output folder holds this very run, finished (its evaluation section may differ).
+
+    Raises:
+        ValueError: it holds a finished run of another recipe; names the first key that differs.
+    """
+    folder = Path(recipe.output)
+    if not (folder / SUMMARY).is_file():
+        return False
+    saved, wanted = (
+        {k: v for k, v in flatten(r.model_dump(mode="json")).items() if not k.startswith(("evaluation.", "output"))}
+        for r in (load_recipe(str(folder / RECIPE)), recipe)
+    )
+    changed = [key for key in sorted(saved.keys() | wanted.keys()) if saved.get(key) != wanted.get(key)]
+    if changed:
+        key = changed[0]
+        raise ValueError(
+            f"output {folder}: holds a run in which {key} was {saved.get(key)!r}, not {wanted.get(key)!r}; choose "
+            "another folder, or delete that one"
+        )
+    return True
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from mmpo.recipe_files import load_recipe
 from mmpo.records import Prompt
 from mmpo.training.folders import list_checkpoints
 from pipelines.evaluation import Columns, compare, evaluation_jobs, load_policy, sample_and_score
-from pipelines.train import SUMMARY, train
+from pipelines.train import finished_before, train
 
 VARIANTS = {
     "dpo": ("shapes_diffusion_dpo", []),
@@ -62,7 +62,7 @@ def run_variant(name: str, seed: int, options: argparse.Namespace, base: Columns
     recipe = variant_recipe(name, seed, options)
     folder = Path(recipe.output)
     began = time.monotonic()
-    if not (folder / SUMMARY).is_file():
+    if not finished_before(recipe):
         train(recipe, resume=bool(folder.is_dir() and list_checkpoints(folder)))
     seconds = time.monotonic() - began
     jobs = evaluation_jobs(recipe.evaluation)

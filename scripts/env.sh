@@ -21,7 +21,7 @@ find_python() {
 stamp="$(cat pyproject.toml constraints.txt | cksum)"
 if [ "$(cat "$venv/.mmpo-installed" 2>/dev/null || true)" != "$stamp" ]; then
     echo "Setting up $venv (torch and its runtime are about 5 GB; this happens once)..."
-    [ -x "$venv/bin/python" ] || "$(find_python)" -m venv "$venv"
+    "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$(find_python)" -m venv --clear "$venv"
     if command -v uv >/dev/null 2>&1; then
         uv=uv
     else

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from safetensors import safe_open
 
 from mmpo.data.readers import read_pairs
@@ -145,3 +146,50 @@ def test_evaluation_file(run: Path) -> None:
     assert row["difference"] != 0  # other images, other hashes
     assert (run / "evaluation.png").read_bytes().startswith(b"\x89PNG")
     assert len(result["weights"]["tuned"]) == 64
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_half_precision_weights_sample(dtype: torch.dtype, sd_folder: Path) -> None:
+    """The VAE stays in float32 beside a bfloat16 denoiser; float32 images are the pipeline's own."""
+    from mmpo.models.checkpoint import read_config
+    from mmpo.models.loading import load_pipeline
+    from mmpo.recipe import Sampling
+    from mmpo.records import Prompt
+    from pipelines.generate import Job, noise_seed, sample
+
+    pipeline = load_pipeline(read_config(str(sd_folder)), dtype=dtype)
+    jobs = [Job(Prompt("a red cat"), number) for number in range(2)]
+    made = [image for _, image in sample(pipeline, jobs, Sampling(steps=2, guidance=2.0, batch_size=2), 0)]
+    assert [image.mode for image in made] == ["RGB", "RGB"]
+    assert made[0].tobytes() != made[1].tobytes()
+    if dtype == torch.float32:
+        noise = [torch.Generator().manual_seed(noise_seed(job, 0)) for job in jobs]
+        own = pipeline(["a red cat"] * 2, num_inference_steps=2, guidance_scale=2.0, generator=noise).images
+        assert [image.tobytes() for image in made] == [image.tobytes() for image in own]
+
+
+def test_another_seed_is_not_taken_for_this_run(run: Path) -> None:
+    """A finished run is reused only for the recipe that made it."""
+    from mmpo.recipe_files import load_recipe
+    from pipelines.train import finished_before
+
+    assert finished_before(load_recipe(str(run), ["evaluation.limit=3"]))
+    with pytest.raises(ValueError, match=r"train\.seed was 0, not 1"):
+        finished_before(load_recipe(str(run), ["train.seed=1"]))
+
+
+def test_changed_prompts_are_other_settings(run: Path) -> None:
+    """The prompts file has the same name and other prompts: the old pairs are not used."""
+    from mmpo.recipe_files import load_recipe
+    from pipelines.own_samples import is_made
+
+    data = load_recipe(str(run)).data
+    model = json.loads((run.parent / "pairs" / "done.json").read_text())["settings"]["model"]
+    file = run.parent / "prompts.txt"
+    before = file.read_text()
+    file.write_text(before + "\na new prompt")
+    try:
+        with pytest.raises(ValueError, match="prompt_texts"):
+            is_made(data, model)
+    finally:
+        file.write_text(before)

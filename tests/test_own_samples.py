@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from pair_files import PAIR, read, write
 from tiny import picture
 
 import rewards
-from mmpo.data.images import decode
+from mmpo.data.images import decode, to_pixels
 from mmpo.data.shards import read_done
 from mmpo.recipe_files import validate
 from pipelines import own_samples
@@ -23,10 +25,16 @@ class FakePipeline:
 
     def __init__(self) -> None:
         self.made = 0
+        self.vae = SimpleNamespace(
+            config=SimpleNamespace(scaling_factor=2.0, shift_factor=None),
+            dtype=torch.float32,
+            decode=lambda latents, return_dict: (latents,),
+        )
+        self.image_processor = VaeImageProcessor()
 
     def __call__(self, prompt: Sequence[str], generator: Sequence[torch.Generator], **options: Any) -> FakePipeline:
         self.made += len(prompt)
-        self.images = [decode(picture(g.initial_seed() % 2**32)) for g in generator]
+        self.images = 2.0 * torch.stack([to_pixels(decode(picture(g.initial_seed() % 2**32)), 16) for g in generator])
         return self
 
 

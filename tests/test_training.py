@@ -195,16 +195,21 @@ def test_metrics_have_the_names_people_know(lora_run: Path) -> None:
     assert list((lora_run / "tensorboard").iterdir())
 
 
-def test_guard_stops_and_restores(sd_folder: Path, pairs_folder: Path, tmp_path: Path) -> None:
+def test_guard_stops_and_restores(sd_folder: Path, tmp_path: Path) -> None:
     """A learning rate that ruins the model: the run stops, says why, and gives back the last good weights."""
     guard = {"action": "stop", "evaluations": 1, "standard_errors": 0.5}
-    tree = full_tree(sd_folder, pairs_folder, tmp_path / "run", train__steps=20)
+    pairs = tiny.make_pairs(tmp_path / "pairs", 80)
+    tree = full_tree(sd_folder, pairs, tmp_path / "run", train__steps=20)
     tree["optim"]["lr"] = 0.05
-    tree["evaluation"] = {"every": 2, "held_out_pairs": 4, "draws": 1, "guard": guard}
+    tree["evaluation"] = {"every": 2, "held_out_pairs": 16, "draws": 1, "guard": guard}
     folder = run(tree)
     said = json.loads((folder / "train.json").read_text())
     assert said["steps"] < 20
     assert "chosen images are denoised worse" in said["stopped"]
+    assert said["weights_step"] == 0
+    assert said["held_out"]["accuracy"]["mean"] == 0.5  # of the weights that were saved
+    with pytest.raises(ValueError, match="the guard stopped"):
+        run(tree, resume=True)
     before = load_file(sd_folder / "unet" / "diffusion_pytorch_model.safetensors")
     after = load_file(folder / "pipeline" / "unet" / "diffusion_pytorch_model.safetensors")
     assert_same(before, after)  # the only healthy evaluation was the one before the first step
@@ -229,3 +234,23 @@ def test_gradient_checkpointing_changes_nothing(sd_folder: Path, pairs_folder: P
         tree = tiny.recipe_tree(sd_folder, pairs_folder, tmp_path / str(on), train__gradient_checkpointing=on)
         ends.append(final_weights(run(tree)))
     assert_same(ends[0], ends[1])
+
+
+def test_the_average_is_what_is_judged_and_saved(lora_run: Path) -> None:
+    """With a moving average, the saved LoRA is the average, and the last held-out figures are its own."""
+    from mmpo.models.saving import LORA_FILE
+
+    average = load_checkpoint(list_checkpoints(lora_run)[-1]).tensors["ema"]
+    saved = load_file(lora_run / LORA_FILE)
+    own = {"unet." + name.replace(".default", ""): tensor for name, tensor in average.items()}
+    assert_same(own, saved)
+
+
+def test_resume_refuses_other_held_out_draws(
+    lora_run: Path, sd_folder: Path, pairs_folder: Path, tmp_path: Path
+) -> None:
+    """The reference's numbers were computed for these draws; others would be compared with them silently."""
+    copy = tmp_path / "run"
+    shutil.copytree(lora_run, copy)
+    with pytest.raises(ValueError, match=r"evaluation\.draws"):
+        run(lora_tree(sd_folder, pairs_folder, copy, evaluation__draws=3), resume=True)

@@ -168,7 +168,7 @@ def read_pairs(
         ValueError: nothing to read, unknown columns, or a bad row where that is fatal.
     """
     report = report if report is not None else ReadReport()
-    if Path(path).exists() or Path(path).is_absolute() or path.startswith("."):
+    if is_local(path):
         columns, rows = columns_of(Path(path)), read_rows(Path(path))
     else:
         columns, rows = _hub_rows(path, split or "train")
@@ -190,6 +190,11 @@ def read_pairs(
             continue
         report.counts["pairs"] += 1
         yield group
+
+
+def is_local(path: str) -> bool:
+    """Whether `data.path` means a place on this machine, or else a data set on the hub."""
+    return Path(path).exists() or Path(path).is_absolute() or path.startswith(".")
 
 
 def _check_columns(fmt: Format, row: Mapping[str, Any]) -> None:

@@ -42,12 +42,17 @@ class CheckpointConfig:
     @property
     def downscale(self) -> int:
         """Pixels per latent cell and side."""
-        return 2 ** (len(self.vae["block_out_channels"]) - 1)
+        return 2 ** (len(self.vae.get("block_out_channels", [64])) - 1)  # [64] is diffusers' default
 
     @property
     def resolution(self) -> int:
         """Pixels per side that the checkpoint was trained at."""
-        return int(self.denoiser["sample_size"]) * self.downscale
+        size = self.denoiser.get("sample_size")
+        if not isinstance(size, int):
+            raise ValueError(
+                f"data.resolution: {self.path} does not say what it was trained at; give the pixels per side"
+            )
+        return size * self.downscale
 
     def latent_elements(self, resolution: int) -> int:
         """C·H·W of one latent."""

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from mmpo.models.checkpoint import CheckpointConfig
+from mmpo.records import content_id
 
 
 def load_pipeline(
@@ -59,6 +60,13 @@ def quiet_diffusers() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
+
+
+def checkpoint_hash(pipeline: Any) -> str:
+    """Hash of everything that decides what a pipeline samples: all weights and the scheduler's config."""
+    parts = {name: weights_hash(part) for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+    scheduler = {key: value for key, value in pipeline.scheduler.config.items() if key != "_diffusers_version"}
+    return content_id("checkpoint", parts, type(pipeline.scheduler).__name__, scheduler)
 
 
 @torch.no_grad()

@@ -48,7 +48,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         }
         (partial / MANIFEST).write_text(json.dumps(files, indent=2, sort_keys=True))
     for old in list_checkpoints(run)[:-keep]:
-        shutil.rmtree(old)
+        if old != folder:  # a damaged one with a higher number may be there
+            shutil.rmtree(old)
     return folder
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,18 @@ class MovingAverage:
         decay = min(self._decay, (1 + step) / (10 + step))
         for name, parameter in parameters.items():
             self.shadow[name].lerp_(parameter.detach(), 1 - decay)
+
+    @contextmanager
+    def applied(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+        """A context in which the parameters hold the average; afterwards they are as they were, bit for bit."""
+        own = {name: p.detach().clone() for name, p in parameters.items()}
+        self.copy_to(parameters)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in parameters.items():
+                    parameter.copy_(own[name])
 
     @torch.no_grad()
     def copy_to(self, parameters: Mapping[str, nn.Parameter]) -> None:

@@ -32,25 +32,26 @@ class Evidence:
         fresh: whether no step was done yet.
     """
 
-    def __init__(self, run: Run, module: nn.Module, *, fresh: bool) -> None:
+    def __init__(self, run: Run, *, fresh: bool) -> None:
         self._run = run
         file = run.folder / FILE
         known = not fresh and file.is_file()
-        self._reference = (
-            load_file(file)["logps"] if known else self._compute(module, reference=run.reference is not None)
-        )
+        if not fresh and not known and run.reference is None:
+            raise ValueError(f"--resume: {file} is missing, and the policy has moved since; start a new output folder")
+        self._reference = load_file(file)["logps"] if known else self._compute(reference=run.reference is not None)
         if not known and run.accelerator.is_main_process:
             write_bytes(Path(file), save({"logps": self._reference}))
 
-    def evaluate(self, module: nn.Module) -> HeldOut:
+    def evaluate(self) -> HeldOut:
         """The policy's figures now; the same on every process."""
-        policy = self._compute(module, reference=False)
+        policy = self._compute(reference=False)
         return summarise(policy, self._reference, self._run.clusters, beta=self._run.scale)
 
     @torch.no_grad()
-    def _compute(self, module: nn.Module, *, reference: bool) -> Tensor:
+    def _compute(self, *, reference: bool) -> Tensor:
         run = self._run
         accelerator = run.accelerator
+        module: nn.Module = run.policy  # not its wrapper: processes may have unequal numbers of forwards
         logp = partial(reference_logps, run) if reference else partial(policy_logps, run, module)
         training = module.training
         module.eval()

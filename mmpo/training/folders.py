@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 PREFIX = "checkpoint-"
@@ -26,6 +27,9 @@ def check_output(folder: Path, *, resume: bool) -> None:
             f"output {folder}: holds a run already ({there[-1].name}); add --resume to go on with it, or choose "
             "another folder with output=FOLDER"
         )
+    summary = folder / "train.json"
+    if resume and summary.is_file() and json.loads(summary.read_text()).get("stopped"):
+        raise ValueError(f"--resume: the guard stopped the run in {folder}; change its recipe and use another folder")
     finished = [name for name in FINISHED if (folder / name).exists()]
     if finished and not there:
         raise ValueError(

@@ -12,6 +12,7 @@ from mmpo.training.heldout import HeldOut
 
 WINDOW = 100
 WARM = 20
+LEAST_PROMPTS = 10  # below, a standard error says nothing
 
 
 class CollapseGuard:
@@ -58,7 +59,8 @@ class CollapseGuard:
                 "weights are broken; lower optim.lr or use bf16 or fp32"
             )
         error, limit = result.chosen_error, self._settings.standard_errors
-        above = error.mean > limit * error.standard_error
+        enough = result.prompts is None or result.prompts >= LEAST_PROMPTS
+        above = enough and error.mean > limit * error.standard_error
         self._above = self._above + 1 if above else 0
         saturated = result.saturated >= self._settings.saturated_share > 0
         if self._above >= self._settings.evaluations:

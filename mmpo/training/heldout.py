@@ -38,6 +38,7 @@ class HeldOut:
         rejected_error: likewise of the rejected ones.
         saturated: share of pairs whose averaged logit β·Δ is beyond ±10.
         broken: how many pairs have a log-likelihood that is not finite; they are in no other figure.
+        prompts: number of distinct prompts behind the intervals.
         pairs: number of pairs.
     """
 
@@ -48,6 +49,7 @@ class HeldOut:
     saturated: float
     pairs: int
     broken: int = 0
+    prompts: int | None = None
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers for logs."""
@@ -123,6 +125,7 @@ def summarise(policy: Tensor, reference: Tensor, clusters: Sequence[str], *, bet
         saturated=float(((beta * delta.mean(1)).abs() > SATURATED).double().mean()) if len(delta) else 0.0,
         broken=pairs - len(delta),
         pairs=pairs,
+        prompts=len(set(clusters)),
     )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from accelerate.utils import DistributedType, set_seed
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from mmpo.files import write_bytes
@@ -35,12 +37,14 @@ class Outcome:
 
     Args:
         steps: optimiser steps done.
+        weights_step: the step whose weights the policy now holds.
         stopped: the guard's sentence where it stopped the run.
         held_out: the last held-out evaluation.
         warnings: what the guard said.
     """
 
     steps: int = 0
+    weights_step: int = 0
     stopped: str | None = None
     held_out: HeldOut | None = None
     warnings: list[str] = field(default_factory=list)
@@ -78,10 +82,12 @@ class Trainer:
         self._ema = MovingAverage(self._parameters, recipe.train.ema) if recipe.train.ema else None
         self._guard = CollapseGuard(recipe.evaluation.guard)
         self._messages: list[str] = []
+        self._good: tuple[int, HeldOut] | None = None
+        self._saved_step = -1
         self._step = self._restore() if resume else 0
         self._module.train()
-        self._evidence = Evidence(run, self._module, fresh=self._step == 0) if len(run.held_out) else None
-        self.outcome = Outcome(steps=self._step)
+        self._evidence = Evidence(run, fresh=self._step == 0) if len(run.held_out) else None
+        self.outcome = Outcome(steps=self._step, weights_step=self._step)
 
     def train(self) -> Outcome:
         """All remaining steps; at the end the policy holds the weights to save (the average where there is one).
@@ -119,7 +125,7 @@ class Trainer:
         if self._ema is not None:
             self._ema.update(self._parameters, self._step)
         self._step += 1
-        self.outcome.steps = self._step
+        self.outcome.steps = self.outcome.weights_step = self._step
         names = sorted(sums)
         means = run.accelerator.reduce(torch.stack([sums[name] for name in names]), reduction="mean")
         return {
@@ -139,6 +145,8 @@ class Trainer:
         console.advance(step, note)
         if not self._run.accelerator.optimizer_step_was_skipped:
             self._heed(self._guard.see_gradient(metrics["grad_norm"]), console)
+        if self.outcome.stopped is not None:
+            return
         if step == 1:
             self._heed(self._tiny_gradient(metrics["grad_norm"]), console, fatal=False)
         if self._evidence is not None and (step % self._run.recipe.evaluation.every == 0 or last):
@@ -148,7 +156,11 @@ class Trainer:
 
     def _evaluate(self, log: MetricsLog, console: Console) -> None:
         assert self._evidence is not None
-        result = self._evidence.evaluate(self._module)
+        with self._ema.applied(self._parameters) if self._ema is not None else nullcontext():
+            result = self._evidence.evaluate()  # of the weights that would be saved
+            healthy, sentence = self._guard.see_evaluation(result)
+            if healthy:
+                self._keep_good(result)
         self.outcome.held_out = result
         log.write(self._step, result.metrics())
         accuracy = result.accuracy
@@ -156,11 +168,16 @@ class Trainer:
             f"held-out accuracy {accuracy.mean:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {result.pairs} pairs, "
             f"chosen error {result.chosen_error.mean:+.2e} against the reference"
         )
-        healthy, sentence = self._guard.see_evaluation(result)
-        if healthy and self._run.recipe.evaluation.guard.action == "stop" and self._run.accelerator.is_main_process:
+        self._heed(sentence, console)
+
+    def _keep_good(self, result: HeldOut) -> None:
+        """Remembers the weights to go back to, where the recipe asks the guard to stop a run."""
+        if self._run.recipe.evaluation.guard.action != "stop":
+            return
+        self._good = (self._step, result)
+        if self._run.accelerator.is_main_process:
             weights = {name: p.detach().cpu().contiguous() for name, p in self._parameters.items()}
             write_bytes(self._run.folder / LAST_GOOD, save(weights, metadata={"step": str(self._step)}))
-        self._heed(sentence, console)
 
     def _heed(self, sentence: str | None, console: Console, *, fatal: bool = True) -> None:
         """Says what the guard found; where the recipe asks for it, goes back to the last good weights and stops."""
@@ -182,7 +199,10 @@ class Trainer:
             return "no healthy evaluation came before, so the weights are as they were"
         for name, tensor in load_file(file).items():
             self._parameters[name].copy_(tensor)
-        return "the weights of the last healthy evaluation were restored"
+        with safe_open(file, framework="pt") as opened:
+            self.outcome.weights_step = int(opened.metadata()["step"])
+        self.outcome.held_out = self._good[1] if self._good is not None else None
+        return f"the weights of the last healthy evaluation, at step {self.outcome.weights_step}, were restored"
 
     def _tiny_gradient(self, norm: float) -> str | None:
         count = sum(p.numel() for p in self._parameters.values())
@@ -196,6 +216,9 @@ class Trainer:
 
     def _save(self) -> None:
         run = self._run
+        if self._saved_step == self._step:
+            return
+        self._saved_step = self._step
         state = snapshot.take(run, self._optimizer, self._ema, self._guard, self._step)
         if run.accelerator.is_main_process:
             save_checkpoint(run.folder, state, keep=run.recipe.train.keep_checkpoints)
@@ -216,7 +239,13 @@ class Trainer:
 def finished(outcome: Outcome) -> dict[str, Any]:
     """An outcome as JSON."""
     held_out = outcome.held_out.as_dict() if outcome.held_out else None
-    return {"steps": outcome.steps, "stopped": outcome.stopped, "warnings": outcome.warnings, "held_out": held_out}
+    return {
+        "steps": outcome.steps,
+        "weights_step": outcome.weights_step,
+        "stopped": outcome.stopped,
+        "warnings": outcome.warnings,
+        "held_out": held_out,
+    }
 
 
 __all__ = ["Interrupted", "Outcome", "Trainer", "finished"]

@@ -29,7 +29,7 @@ class MetricsLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self._file = folder / METRICS_FILE
-        kept = [line for line in read_metrics(folder) if line["step"] <= start]
+        kept = [line for line in read_metrics(folder) if line["step"] <= start] if start else []
         write_bytes(self._file, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 

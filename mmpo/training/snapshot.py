@@ -17,7 +17,14 @@ from mmpo.training.guard import CollapseGuard
 from mmpo.training.optimizer_state import pack, unpack
 from mmpo.training.run import Run
 
-RESUMABLE_CHANGES = {"output", "train.steps", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"}
+RESUMABLE_CHANGES = (
+    "output",
+    *(f"train.{key}" for key in ("steps", "checkpoint_every", "keep_checkpoints", "log_every")),
+    *(
+        f"evaluation.{key}"
+        for key in ("every", "guard.", "prompts", "limit", "samples", "seed", "sampling.", "rewards")
+    ),
+)
 
 
 def take(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGuard, step: int) -> Checkpoint:
@@ -80,7 +87,7 @@ def _check_same(run: Run, state: Mapping[str, Any]) -> None:
     changed = [
         key
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key not in RESUMABLE_CHANGES and not key.startswith("evaluation.")
+        if before.get(key) != now.get(key) and not key.startswith(RESUMABLE_CHANGES)
     ]
     if changed:
         key = changed[0]
