@@ -27,7 +27,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     config = read_config(recipe.model.path, recipe.model.revision)
     adapter = build_adapter(recipe, config)
     resolution = check_resolution(recipe, config)
-    check_recipe(recipe)
+    check_recipe(recipe, data_is_here=False)
     denoiser = empty_denoiser(config)
     total = sum(p.numel() for p in denoiser.parameters())
     if recipe.model.lora is not None:
