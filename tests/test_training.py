@@ -99,15 +99,26 @@ def test_any_diffusers_folder_trains(lora: dict[str, Any] | None, tmp_path: Path
     assert lines[-1]["loss"] != lines[0]["loss"]
 
 
-def test_lora_leaves_the_base_weights(lora_run: Path, sd_folder: Path) -> None:
-    """The base checkpoint's file and its hash in the run are those of the untouched model."""
+def test_lora_leaves_the_base_weights(tmp_path: Path, sd_folder: Path, pairs_folder: Path) -> None:
+    """After training, every weight of the policy but the adapter is the untouched checkpoint's, by hash."""
     from diffusers import UNet2DConditionModel
 
+    from mmpo.models.checkpoint import read_config
     from mmpo.models.loading import weights_hash
+    from mmpo.training.loop import Trainer
+    from pipelines.build import build_accelerator, build_run
 
-    untouched = weights_hash(UNet2DConditionModel.from_pretrained(sd_folder / "unet"))
-    assert json.loads((lora_run / "train.json").read_text())["identity"]["base weights"] == untouched
-    assert all("lora_" in name for name in final_weights(lora_run))
+    recipe = validate(lora_tree(sd_folder, pairs_folder, tmp_path / "run"))
+    (tmp_path / "run").mkdir()
+    parts, _ = build_run(recipe, read_config(str(sd_folder)), build_accelerator(recipe), tmp_path / "run", print)
+    Trainer(parts).train()
+    trained = parts.policy.state_dict()
+    assert any("lora_B" in name and tensor.any() for name, tensor in trained.items())
+    untouched = UNet2DConditionModel.from_pretrained(sd_folder / "unet")
+    base = {name.replace(".base_layer", ""): t for name, t in trained.items() if "lora_" not in name}
+    expected = weights_hash(untouched)
+    untouched.load_state_dict(base)
+    assert weights_hash(untouched) == expected == parts.identity["base weights"]
 
 
 def test_full_fine_tune_changes_every_kind_of_weight(full_run: Path, sd_folder: Path) -> None:
