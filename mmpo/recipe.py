@@ -39,12 +39,20 @@ class Lora(_Section):
         "attention", description="a named set of layers, or module names as peft takes them"
     )
     dropout: Number = Field(0.0, ge=0, lt=1)
+    start: str | None = Field(
+        None, description="LoRA to go on from (folder or .safetensors); it sets rank, alpha and targets"
+    )
 
 
 class Model(_Section):
     """The checkpoint to align."""
 
-    path: str = Field(description="diffusers folder, hub name, or shapes/NAME for a built-in tiny checkpoint")
+    path: str = Field(
+        description="diffusers folder, hub name, single .safetensors file, or shapes/NAME for a built-in one"
+    )
+    config: str | None = Field(
+        None, description="of a single file: folder or hub name with its configs and tokenizer; default: by its kind"
+    )
     revision: str | None = None
     variant: str | None = Field(None, description="weight files such as fp16")
     lora: Lora | None = Field(None, description="none: every weight of the denoiser is trained")
@@ -92,9 +100,12 @@ class OwnSamples(_Section):
 class Data(_Section):
     """The preference pairs."""
 
-    path: str = Field(description="folder of parquet shards, one parquet file, or a data set on the hub")
-    format: Literal["auto", "pairs", "pick_a_pic", "ranked"] = "auto"
+    path: str = Field(description="folder of images or of parquet shards, parquet or JSONL file, or hub data set")
+    format: Literal["auto", "pairs", "pick_a_pic", "ranked"] = Field("auto", description="auto goes by the columns")
     split: str | None = Field(None, description="of a hub data set; default: train")
+    columns: dict[str, str] = Field({}, description="renames: {prompt: caption} where theirs is named caption")
+    rejected: str | None = Field(None, description="second image folder, stems as in data.path, which holds the chosen")
+    streaming: bool = Field(True, description="read a hub data set as a stream; false downloads it once and keeps it")
     resolution: Positive | None = Field(None, description="pixels; default: what the checkpoint was trained at")
     on_bad_row: Literal["skip", "error"] = "skip"
     limit: Positive | None = None
@@ -169,6 +180,9 @@ class Train(_Section):
     checkpoint_every: Positive = 200
     keep_checkpoints: Positive = 2
     log_every: Positive = 1
+    report_to: list[Literal["tensorboard", "wandb"]] = Field(
+        ["tensorboard"], description="beside metrics.jsonl, which is always written"
+    )
 
 
 class Guard(_Section):
@@ -181,6 +195,16 @@ class Guard(_Section):
     grad_norm_factor: Number = Field(100.0, gt=1, description="above so many times the running median")
 
 
+class Previews(_Section):
+    """Sample grids while training: the same prompts and noise every time, sampled as evaluation.sampling says."""
+
+    count: NonNegative = Field(4, description="images per grid; 0 is off")
+    prompts: str | list[str] | None = Field(
+        None, description="texts, or a file with a prompt a line; default: held-out prompts of the data"
+    )
+    every: Positive | None = Field(None, description="steps; default: evaluation.every")
+
+
 class Evaluation(_Section):
     """Held-out preferences while training, and `mmpo eval` after it."""
 
@@ -188,12 +212,16 @@ class Evaluation(_Section):
     held_out_pairs: NonNegative = 256
     draws: Positive = Field(2, description="noise draws per pair and timestep band")
     guard: Guard = Guard()
+    previews: Previews = Previews()
     prompts: str | None = Field(None, description="shapes/tune, shapes/test, or a text file with a prompt a line")
     limit: Positive | None = None
     samples: Positive = Field(4, description="images per prompt")
     seed: NonNegative = 0
     sampling: Sampling = Sampling()
     rewards: list[Reward] = []
+    settings_tried: Positive | None = Field(
+        None, description="how many settings were compared before this one; stands beside the scores"
+    )
 
 
 class Recipe(_Section):
@@ -206,6 +234,7 @@ class Recipe(_Section):
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
     output: str = Field(description="folder of the run")
+    push_to_hub: str | None = Field(None, description="USER/NAME to upload the weights and the model card to")
 
     @model_validator(mode="after")
     def _check_together(self) -> Recipe:
