@@ -120,7 +120,10 @@ class Method(_Section):
     loss: str = "dpo"
     weight: Number = Field(1.0, gt=0, description="multiplies the loss")
     adapter: Literal["auto", "denoising", "flow"] = "auto"
-    reference: Literal["auto", "adapters_off", "frozen_copy"] = "auto"
+    reference: Literal["auto", "adapters_off", "frozen_adapter", "frozen_copy"] = Field(
+        "auto",
+        description="adapters_off: a LoRA's base; frozen_adapter: the LoRA it starts from; frozen_copy: a second model",
+    )
     beta_convention: Literal["half_mean", "mean", "half_sum"] = "half_mean"
     error: Literal["prediction", "epsilon"] = Field(
         "prediction", description="space of the squared error; epsilon converts a v-prediction first"
@@ -243,6 +246,14 @@ class Recipe(_Section):
                 "method.reference: adapters_off needs model.lora; a full fine-tune changes the base weights, "
                 "so use frozen_copy (or auto)"
             )
+        starts = self.model.lora is not None and self.model.lora.start is not None
+        if self.method.reference == "adapters_off" and starts:
+            raise ValueError(
+                "method.reference: adapters_off is the base without the LoRA of model.lora.start, which is not where "
+                "the policy starts; use frozen_adapter (or auto)"
+            )
+        if self.method.reference == "frozen_adapter" and not starts:
+            raise ValueError("method.reference: frozen_adapter needs a LoRA to start from; set model.lora.start")
         micro = self.train.micro_batch_size
         if micro is not None and self.train.batch_size % micro:
             raise ValueError(

@@ -2,6 +2,6 @@
 
 from mmpo.adapters.denoising import Denoising
 from mmpo.adapters.flow import Flow
-from mmpo.adapters.reference import AdaptersOff, FrozenCopy
+from mmpo.adapters.reference import AdaptersOff, FrozenAdapter, FrozenCopy
 
-__all__ = ["AdaptersOff", "Denoising", "Flow", "FrozenCopy"]
+__all__ = ["AdaptersOff", "Denoising", "Flow", "FrozenAdapter", "FrozenCopy"]

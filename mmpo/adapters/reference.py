@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
+import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
@@ -29,7 +31,7 @@ class AdaptersOff:
         if moved:
             raise ValueError(
                 f"reference adapters_off: the LoRA is not new ({moved[0]} is not 0), so the base is not where the "
-                "policy starts; use frozen_copy"
+                "policy starts; use frozen_adapter (or auto)"
             )
         moving = [name for name, p in module.named_parameters() if p.requires_grad and "lora_" not in name]
         if moving:
@@ -42,16 +44,76 @@ class AdaptersOff:
     def active(self) -> Iterator[nn.Module]:
         """The base model, for as long as the context lasts."""
         were_on = [layer for layer in self._layers if not layer.disable_adapters]
-        trained = [(p, p.requires_grad) for layer in were_on for p in layer.parameters()]
-        for layer in were_on:
-            layer.enable_adapters(False)
-        try:
-            yield self._module
-        finally:
+        with _gradient_flags_kept(were_on):
             for layer in were_on:
-                layer.enable_adapters(True)
-            for parameter, flag in trained:  # peft makes every parameter of an adapter trainable again
-                parameter.requires_grad_(flag)
+                layer.enable_adapters(False)
+            try:
+                yield self._module
+            finally:
+                for layer in were_on:
+                    layer.enable_adapters(True)
+
+
+class FrozenAdapter:
+    """The reference of a run that starts from a LoRA: a frozen second copy of that LoRA in the policy's own module.
+
+    Args:
+        module: the unwrapped policy, whose adapter `policy` holds the weights the run starts from. It gets a second
+            adapter, "reference", without dropout; the policy's adapter stays the active one.
+        policy: name of the trained adapter.
+    Raises:
+        ValueError: the module has no such adapter, or weights outside of it are trained.
+    """
+
+    name = "reference"
+
+    def __init__(self, module: nn.Module, policy: str = "default") -> None:
+        self._module = module
+        self._layers = [layer for layer in module.modules() if isinstance(layer, BaseTunerLayer)]
+        self._policy = policy
+        configs: Any = getattr(module, "peft_config", {})
+        if not self._layers or policy not in configs:
+            raise ValueError("reference frozen_adapter: the model has no LoRA to start from; use frozen_copy")
+        moving = [name for name, p in module.named_parameters() if p.requires_grad and f".{policy}." not in name]
+        if moving:
+            raise ValueError(
+                f"reference frozen_adapter: weights outside the LoRA are trained ({moving[0]}, {len(moving)} in all), "
+                "so the base is no longer the reference's; use frozen_copy"
+            )
+        config = copy.deepcopy(configs[policy])
+        config.lora_dropout = 0.0
+        with _gradient_flags_kept(self._layers), torch.random.fork_rng(devices=[]):
+            cast("Any", module).add_adapter(config, adapter_name=self.name)
+            cast("Any", module).set_adapter(policy)
+        parameters = dict(module.named_parameters())
+        for name, parameter in parameters.items():
+            if f".{self.name}." in name:
+                start = parameters[name.replace(f".{self.name}.", f".{policy}.")].detach()
+                parameter.data = start.clone()
+                parameter.requires_grad_(False)
+
+    @contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """The base with the LoRA as it was at the start, for as long as the context lasts."""
+        with _gradient_flags_kept(self._layers):
+            for layer in self._layers:
+                layer.set_adapter(self.name)
+            try:
+                yield self._module
+            finally:
+                for layer in self._layers:
+                    layer.set_adapter(self._policy)
+
+
+@contextmanager
+def _gradient_flags_kept(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """peft makes every parameter of an adapter that it switches on trainable; this puts the flags back."""
+    flags = [(parameter, parameter.requires_grad) for layer in layers for parameter in layer.parameters()]
+    try:
+        yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
 
 
 class FrozenCopy:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mmpo.models.families import Family, family_of
+from mmpo.models.single_file import config_name, is_single_file
 from mmpo.suggest import nearest
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -19,10 +20,11 @@ class CheckpointConfig:
     """What a checkpoint says of itself.
 
     Args:
-        path: what diffusers loads: a folder, or a hub name.
+        path: what diffusers loads: a folder, a hub name, or a single file.
         family: its architecture family.
         denoiser, vae, scheduler: their JSON configs.
-        source: "folder", "shipped with mmpo" or "hub".
+        source: where the configs come from: "folder", "shipped with mmpo", "hub" or "pipeline".
+        configs: of a single file: the folder with its configs.
     """
 
     path: str
@@ -31,6 +33,7 @@ class CheckpointConfig:
     vae: dict[str, Any]
     scheduler: dict[str, Any]
     source: str
+    configs: Path | None = None
 
     @property
     def prediction_type(self) -> str:
@@ -68,22 +71,64 @@ def resolve(path: str) -> str:
     return path
 
 
-def read_config(path: str, revision: str | None = None) -> CheckpointConfig:
-    """The configs of a folder, of a checkpoint whose configs ship with mmpo, or of a hub name.
+def read_config(path: str, revision: str | None = None, config: str | None = None) -> CheckpointConfig:
+    """The configs of a folder, of a checkpoint whose configs ship with mmpo, of a single file, or of a hub name.
 
+    Args:
+        path: the recipe's `model.path`.
+        revision: of a hub name.
+        config: of a single file: folder or hub name of its configs; default: by its kind.
     Raises:
         ValueError: nothing is there, or it is not a diffusers pipeline of a supported family.
     """
     where = resolve(path)
     folder = Path(where)
+    if is_single_file(where) and not folder.is_dir():
+        return _from_single_file(folder, config)
+    if config is not None:
+        raise ValueError(f"model.config: only a single .safetensors file needs it, and model.path is {path}")
     if folder.is_dir():
         return _from_folder(where, folder, "folder")
-    if folder.suffix in {".safetensors", ".ckpt", ".pt", ".bin"}:
-        raise ValueError(f"model.path {path}: single-file checkpoints are not read yet; give a diffusers folder")
-    shipped = CONFIGS / path.replace("/", "--")
-    if shipped.is_dir():
+    shipped = _shipped(path)
+    if shipped is not None:
         return _from_folder(where, shipped, "shipped with mmpo")
-    return _from_hub(path, revision)
+    if folder.is_absolute() or path.startswith("."):
+        raise ValueError(f"model.path {path}: no such folder or file")
+    return _from_folder(path, _hub_configs(path, revision), "hub")
+
+
+def config_of(pipeline: Any, name: str) -> CheckpointConfig:
+    """The configs of a pipeline that is loaded already.
+
+    Args:
+        pipeline: of diffusers.
+        name: what it was loaded from.
+    """
+    family = family_of(type(pipeline).__name__, name)
+    scheduler = {**pipeline.scheduler.config, "_class_name": type(pipeline.scheduler).__name__}
+    denoiser = getattr(pipeline, family.denoiser)
+    return CheckpointConfig(
+        path=name,
+        family=family,
+        denoiser={**denoiser.config, "_class_name": type(denoiser).__name__},
+        vae=dict(pipeline.vae.config),
+        scheduler=scheduler,
+        source="pipeline",
+    )
+
+
+def _from_single_file(file: Path, config: str | None) -> CheckpointConfig:
+    name = config_name(file, config)
+    folder = Path(resolve(name))
+    configs = folder if folder.is_dir() else _shipped(name) or _hub_configs(name, None)
+    source = "shipped with mmpo" if configs.parent == CONFIGS else "folder" if configs == folder else "hub"
+    return replace(_from_folder(str(file), configs, source), configs=configs)
+
+
+def _shipped(name: str) -> Path | None:
+    """The folder of configs that travels with mmpo, for this hub name."""
+    folder = CONFIGS / name.replace("/", "--")
+    return folder if folder.is_dir() else None
 
 
 def _from_folder(path: str, folder: Path, source: str) -> CheckpointConfig:
@@ -99,7 +144,7 @@ def _from_folder(path: str, folder: Path, source: str) -> CheckpointConfig:
     )
 
 
-def _from_hub(path: str, revision: str | None) -> CheckpointConfig:
+def _hub_configs(path: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -107,13 +152,12 @@ def _from_hub(path: str, revision: str | None) -> CheckpointConfig:
     near = nearest(path, shipped)
     hint = f" Did you mean '{near}'?" if near else ""
     try:
-        folder = snapshot_download(path, revision=revision, allow_patterns=["*.json"])
+        return Path(snapshot_download(path, revision=revision, allow_patterns=["*.json", "*/merges.txt", "*/*.model"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ValueError(
             f"model.path {path}: no such folder, and the hub gave no checkpoint of that name "
             f"({type(error).__name__}; offline, or private, or misspelt).{hint}"
         ) from None
-    return _from_folder(path, Path(folder), "hub")
 
 
 def _read(file: Path, path: str) -> dict[str, Any]:

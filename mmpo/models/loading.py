@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from mmpo.models.checkpoint import CheckpointConfig
+from mmpo.models.single_file import load_single_file
 from mmpo.records import content_id
 
 
@@ -31,15 +33,21 @@ def load_pipeline(
     diffusers.utils.logging.disable_progress_bar()  # a bar for every component hides the run's own lines
     transformers.utils.logging.disable_progress_bar()
     pipeline_class = getattr(diffusers, config.family.pipelines[0])
-    skipped = dict.fromkeys(config.family.skipped)
+    skipped = {**dict.fromkeys(config.family.skipped), "requires_safety_checker": False}
+    vae_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+    if config.configs is not None:
+        pipeline = load_single_file(
+            pipeline_class, Path(config.path), config.configs, dtype=dtype, vae_dtype=vae_dtype, skipped=skipped
+        )
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
     try:
         pipeline = pipeline_class.from_pretrained(
             config.path,
             revision=revision,
             variant=variant,
-            dtype={"default": dtype, "vae": torch.float64 if dtype == torch.float64 else torch.float32},
+            dtype={"default": dtype, "vae": vae_dtype},
             use_safetensors=True,
-            requires_safety_checker=False,
             **skipped,
         )
     except OSError as error:

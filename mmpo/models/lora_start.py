@@ -1,0 +1,149 @@
+"""A LoRA to go on from: found, checked and loaded as the trainable adapter of a denoiser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from mmpo.models.families import Family
+from mmpo.models.loading import quiet_diffusers
+from mmpo.models.saving import LORA_FILE
+from mmpo.recipe import Lora
+from mmpo.records import bytes_hash
+
+ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class StartLora:
+    """A LoRA file to start from.
+
+    Args:
+        file: safetensors, in peft's, diffusers' or kohya's naming.
+        tensors: how many matrices it holds for the denoiser.
+        rank: of its first layer.
+    """
+
+    file: Path
+    tensors: int
+    rank: int
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the file."""
+        return bytes_hash(self.file.read_bytes())
+
+
+def find_start(start: str) -> StartLora:
+    """The LoRA that `model.lora.start` names: a file, a folder (of a run, say), or a hub name.
+
+    Raises:
+        ValueError: nothing is there, it is no LoRA, or it also changes a text encoder.
+    """
+    file = _file_of(start)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"model.lora.start {file}: not a readable safetensors file: {error}") from None
+    matrices = {name: shape for name, shape in shapes.items() if _is_down(name) or _is_up(name)}
+    if not matrices:
+        raise ValueError(f"model.lora.start {file}: holds no LoRA (no lora_A/lora_B or lora_down/lora_up tensors)")
+    text = [name for name in matrices if name.startswith(("text_encoder", "lora_te"))]
+    if text:
+        raise ValueError(
+            f"model.lora.start {file}: it also changes the text encoder ({len(text)} tensors, the first is {text[0]}), "
+            "which is not trained here; fuse it into the base first (pipe.load_lora_weights, pipe.fuse_lora, "
+            "pipe.unload_lora_weights, pipe.save_pretrained) and start from that folder with a new LoRA"
+        )
+    ranks = [shape[0] for name, shape in matrices.items() if _is_down(name)]
+    return StartLora(file, len(matrices), ranks[0])
+
+
+def start_lora(pipeline: Any, denoiser: Any, lora: Lora, family: Family) -> StartLora:
+    """Loads the LoRA of `lora.start` as the denoiser's trainable adapter and freezes everything else.
+
+    Args:
+        pipeline: the denoiser's; it reads the other tools' names of LoRA tensors.
+        denoiser: its weights keep their dtype, the adapter's are float32 (float64 for float64).
+        lora: `start`, and the dropout to train with; rank, alpha and targets are the file's.
+        family: the denoiser's.
+    Raises:
+        ValueError: as `find_start`, or tensors of the file fit no layer of the denoiser.
+    """
+    assert lora.start is not None
+    start = find_start(lora.start)
+    denoiser.requires_grad_(False)
+    with quiet_diffusers():
+        state, alphas, metadata = type(pipeline).lora_state_dict(
+            str(start.file), return_lora_metadata=True, unet_config=getattr(denoiser, "config", None)
+        )
+        try:
+            denoiser.load_lora_adapter(
+                state, prefix=family.denoiser, network_alphas=alphas, adapter_name=ADAPTER, metadata=metadata
+            )
+        except (ValueError, RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"model.lora.start {start.file}: does not fit the {family.denoiser}: {reason}") from None
+    adapter = {name: p for name, p in denoiser.named_parameters() if f".{ADAPTER}." in name and "lora_" in name}
+    if len(adapter) != start.tensors:
+        raise ValueError(
+            f"model.lora.start {start.file}: holds {start.tensors} tensors for the {family.denoiser}, of which "
+            f"{len(adapter)} found a layer; it was made for another architecture, or in a format that is not read whole"
+        )
+    exact = {name.removeprefix(f"{family.denoiser}."): tensor for name, tensor in state.items()}
+    for name, parameter in adapter.items():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
+        plain = name.replace(f".{ADAPTER}.", ".")
+        if plain in exact:  # loading went through the base's half precision
+            parameter.data.copy_(exact[plain])
+        parameter.requires_grad_(True)
+    _set_dropout(denoiser, lora.dropout)
+    return start
+
+
+def _set_dropout(denoiser: nn.Module, share: float) -> None:
+    for module in denoiser.modules():
+        dropout = getattr(module, "lora_dropout", None)
+        if isinstance(dropout, nn.ModuleDict) and ADAPTER in dropout:
+            dropout[ADAPTER] = nn.Dropout(share) if share else nn.Identity()
+
+
+def _file_of(start: str) -> Path:
+    place = Path(start)
+    if place.is_file():
+        return place
+    if place.is_dir():
+        if (place / LORA_FILE).is_file():
+            return place / LORA_FILE
+        files = sorted(place.glob("*.safetensors"))
+        if len(files) == 1:
+            return files[0]
+        found = ", ".join(file.name for file in files) or "no .safetensors file"
+        raise ValueError(f"model.lora.start {start}: no {LORA_FILE} in that folder; found: {found}; name the file")
+    if place.is_absolute() or start.startswith(".") or place.suffix or start.count("/") != 1:
+        raise ValueError(f"model.lora.start {start}: no such file or folder")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(start, LORA_FILE))
+    except (EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ValueError(
+            f"model.lora.start {start}: no such file or folder, and the hub gave no {LORA_FILE} of that name "
+            f"({type(error).__name__}; offline, or private, or misspelt)"
+        ) from None
+
+
+def _is_down(name: str) -> bool:
+    return "lora_A" in name or "lora_down" in name or "lora.down" in name
+
+
+def _is_up(name: str) -> bool:
+    return "lora_B" in name or "lora_up" in name or "lora.up" in name
