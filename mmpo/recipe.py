@@ -101,8 +101,10 @@ class Data(_Section):
     """The preference pairs."""
 
     path: str = Field(description="folder of images or of parquet shards, parquet or JSONL file, or hub data set")
-    format: Literal["auto", "pairs", "pick_a_pic", "ranked"] = Field("auto", description="auto goes by the columns")
-    split: str | None = Field(None, description="of a hub data set; default: train")
+    format: Literal["auto", "pairs", "pick_a_pic", "ranked", "hpdv3", "hpdv2", "image_reward", "votes"] = Field(
+        "auto", description="auto goes by the columns"
+    )
+    split: str | None = Field(None, description="of a hub data set (default: train), or of files named by split")
     columns: dict[str, str] = Field({}, description="renames: {prompt: caption} where theirs is named caption")
     rejected: str | None = Field(None, description="second image folder, stems as in data.path, which holds the chosen")
     streaming: bool = Field(True, description="read a hub data set as a stream; false downloads it once and keeps it")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from mmpo import beta as beta_units
-from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenCopy
+from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenAdapter, FrozenCopy
 from mmpo.contracts import Adapter, Condition, Predict, Reference
 from mmpo.data.encoded import EncodedGroups
 from mmpo.data.split import hold_out
@@ -26,11 +27,18 @@ from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import Family
 from mmpo.models.loading import checkpoint_hash, load_pipeline, weights_hash
 from mmpo.models.lora import add_lora
+from mmpo.models.lora_start import StartLora, find_start, start_lora
 from mmpo.recipe import Recipe
-from mmpo.records import content_id
+from mmpo.records import Group, content_id
 from mmpo.training.run import Run
 from pipelines.prepare import encode_data, make_data
+from pipelines.previews import Previews, preview_texts
 
+REFERENCES: dict[str, Callable[[nn.Module], Reference]] = {
+    "adapters_off": AdaptersOff,
+    "frozen_adapter": FrozenAdapter,
+    "frozen_copy": FrozenCopy,
+}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 Say = Callable[[str], None]
 
@@ -60,36 +68,58 @@ def weights_dtype(recipe: Recipe) -> torch.dtype:
 
 
 def build_run(
-    recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator, folder: Path, say: Say
+    recipe: Recipe,
+    config: CheckpointConfig,
+    accelerator: Accelerator,
+    folder: Path,
+    say: Say,
+    *,
+    pipeline: Any = None,
+    groups: Iterable[Group] | None = None,
 ) -> tuple[Run, Any]:
     """(the parts of a run, the pipeline's class). Data is made and encoded on the way.
 
+    Args:
+        pipeline: one that is loaded already, in place of the recipe's checkpoint. Its denoiser becomes the policy.
+        groups: pairs that are read already, in place of the recipe's data.
     Raises:
         ValueError: what the checkpoint, the data or the recipe cannot do together.
     """
-    dtype = weights_dtype(recipe)
     resolution = check_resolution(recipe, config)
     adapter = build_adapter(recipe, config)  # refuses a wrong combination before anything is loaded
-    pipeline = load_pipeline(config, dtype=dtype, revision=recipe.model.revision, variant=recipe.model.variant)
-    pipeline.to(accelerator.device)
-    denoiser = getattr(pipeline, config.family.denoiser)
-    base_hash, whole_hash = weights_hash(denoiser), checkpoint_hash(pipeline)
-    with accelerator.main_process_first():
-        make_data(recipe, pipeline, whole_hash, say if accelerator.is_main_process else lambda text: None)
-    rows, caches = encode_data(recipe, config, pipeline, accelerator, resolution, say)
+    base = load_base(recipe, config, accelerator, pipeline, say)
+    pipeline, denoiser = base.pipeline, base.denoiser
+    if groups is None:
+        with accelerator.main_process_first():
+            make_data(recipe, pipeline, base.checkpoint, say if accelerator.is_main_process else _say_nothing)
+    rows, caches = encode_data(
+        recipe, config, pipeline, accelerator, resolution, say, **({"groups": groups} if groups is not None else {})
+    )
     train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
     say(f"{len(train_rows)} training pairs, {len(held_rows)} held out")
-    pipeline_class = type(pipeline)
-    del pipeline  # the VAE and the text encoders leave memory
+    texts = preview_texts(recipe, [r.prompt.text for r in held_rows], [r.prompt.text for r in train_rows])
+    preview = Previews(pipeline, config.family, texts, recipe, folder, accelerator.autocast) if texts else None
+    for part in pipeline.components.values():  # the VAE and the text encoders leave the device, and memory if ours
+        if isinstance(part, nn.Module) and part is not denoiser:
+            part.to("cpu")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if recipe.train.gradient_checkpointing:
         denoiser.enable_gradient_checkpointing()
-    if recipe.model.lora is not None:
-        add_lora(denoiser, recipe.model.lora, config.family, seed=recipe.train.seed)
-    else:
+    if recipe.model.lora is None:
         denoiser.requires_grad_(True)
+    elif base.start is None:
+        add_lora(denoiser, recipe.model.lora, config.family, seed=recipe.train.seed)
     loss, scale = build_loss(recipe, config.latent_elements(resolution), say)
+    identity = {
+        "base weights": base.weights,
+        "checkpoint": base.checkpoint,
+        "training rows": content_id([row.id for row in train_rows]),
+        "held-out rows": content_id([row.id for row in held_rows]),
+    }
+    if base.start is not None:
+        identity["starting LoRA"] = base.start.hash
+    dtype = weights_dtype(recipe)
     run = Run(
         accelerator=accelerator,
         policy=denoiser,
@@ -104,14 +134,46 @@ def build_run(
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
         recipe=recipe,
         folder=folder,
-        identity={
-            "base weights": base_hash,
-            "checkpoint": whole_hash,
-            "training rows": content_id([row.id for row in train_rows]),
-            "held-out rows": content_id([row.id for row in held_rows]),
-        },
+        identity=identity,
+        preview=preview,
     )
-    return run, pipeline_class
+    return run, type(pipeline)
+
+
+@dataclass(frozen=True)
+class Base:
+    """What training begins from.
+
+    Args:
+        pipeline: on the device, a LoRA to go on from loaded.
+        denoiser: its part that is trained.
+        weights: hash of the denoiser without the LoRA.
+        checkpoint: hash of everything that decides what the pipeline samples.
+        start: the LoRA to go on from.
+    """
+
+    pipeline: Any
+    denoiser: Any
+    weights: str
+    checkpoint: str
+    start: StartLora | None
+
+
+def load_base(recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator, pipeline: Any, say: Say) -> Base:
+    """The recipe's checkpoint, or `pipeline` where that is given, with the LoRA that the recipe starts from."""
+    lora = recipe.model.lora
+    start = find_start(lora.start) if lora and lora.start else None
+    if pipeline is None:
+        pipeline = load_pipeline(
+            config, dtype=weights_dtype(recipe), revision=recipe.model.revision, variant=recipe.model.variant
+        )
+    pipeline.to(accelerator.device)
+    denoiser = getattr(pipeline, config.family.denoiser)
+    weights = weights_hash(denoiser)
+    if lora and start is not None:
+        start_lora(pipeline, denoiser, lora, config.family)
+        say(f"goes on from the LoRA {start.file}, rank {start.rank}; its rank, alpha and layers are kept")
+    return Base(pipeline, denoiser, weights, checkpoint_hash(pipeline), start)
 
 
 def check_resolution(recipe: Recipe, config: CheckpointConfig) -> int:
@@ -162,14 +224,13 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
 
 
 def build_reference(recipe: Recipe, denoiser: nn.Module) -> Reference | None:
-    """Adapters off for a LoRA, a frozen copy for a full fine-tune, nothing for a loss that needs none."""
-    kind = recipe.method.reference
-    if not LOSS_TABLE[recipe.method.loss].needs_reference and kind == "auto":
-        # A LoRA's base costs nothing and lets the metrics compare with it; a full copy would cost a model.
-        return AdaptersOff(denoiser) if recipe.model.lora is not None else None
+    """Adapters off for a new LoRA, a frozen adapter for one that goes on, a frozen copy for a full fine-tune."""
+    lora, kind = recipe.model.lora, recipe.method.reference
     if kind == "auto":
-        kind = "adapters_off" if recipe.model.lora is not None else "frozen_copy"
-    return AdaptersOff(denoiser) if kind == "adapters_off" else FrozenCopy(denoiser)
+        if lora is None and not LOSS_TABLE[recipe.method.loss].needs_reference:
+            return None  # a LoRA's base costs nothing and lets the metrics compare with it; a copy would cost a model
+        kind = "frozen_copy" if lora is None else "frozen_adapter" if lora.start else "adapters_off"
+    return REFERENCES[kind](denoiser)
 
 
 def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., Tensor], float]:
@@ -180,6 +241,10 @@ def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., T
         say(f"{name} {beta_units.describe(options[name], elements)}")
     scale = next(iter(options.values()), 1.0)
     return partial(LOSSES[recipe.method.loss], **options), scale
+
+
+def _say_nothing(text: str) -> None:
+    pass
 
 
 def _bind(family: Family, dtype: torch.dtype, module: nn.Module) -> Predict:

@@ -83,7 +83,9 @@ def train(
     if should_launch(_launcher):
         from mmpo.models.checkpoint import read_config
 
-        read_config(resolved.model.path, resolved.model.revision)  # one message now, not one from each process
+        read_config(
+            resolved.model.path, resolved.model.revision, resolved.model.config
+        )  # one message now, not one from each process
         arguments = ["train", recipe, *(overrides or []), *(["--resume"] if resume else [])]
         raise typer.Exit(launch(arguments, _launcher))
     from pipelines.train import train as run_training

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from mmpo.models.lora import add_lora, trainable_parameters
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump
 from pipelines.build import build_adapter, build_reference, check_resolution
-from pipelines.checks import check_recipe
+from pipelines.checks import check_recipe, describe_data
 from pipelines.prompts import load_prompts
 
 
@@ -24,7 +23,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     Raises:
         ValueError: as training would.
     """
-    config = read_config(recipe.model.path, recipe.model.revision)
+    config = read_config(recipe.model.path, recipe.model.revision, recipe.model.config)
     adapter = build_adapter(recipe, config)
     resolution = check_resolution(recipe, config)
     check_recipe(recipe, data_is_here=False)
@@ -63,10 +62,4 @@ def _data_state(recipe: Recipe) -> str:
     if data.make is not None:
         count = len(load_prompts(data.make.prompts, data.make.limit))
         return f"made from {count} prompts x {data.make.per_prompt} own samples, ranked by {data.make.reward.name}"
-    if not Path(data.path).exists():
-        return "not on this machine (a data set on the hub, or still to be put there)"
-    from mmpo.data.readers import detect
-    from mmpo.data.shards import columns_of
-
-    columns = columns_of(Path(data.path))
-    return f"format {detect(columns, data.path, data.format).name}"
+    return describe_data(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,8 @@ from PIL import Image
 import rewards
 from mmpo.files import write_bytes, write_json
 from mmpo.models.checkpoint import CheckpointConfig, read_config
-from mmpo.models.loading import load_pipeline
+from mmpo.models.loading import checkpoint_hash, load_pipeline
+from mmpo.models.lora_start import start_lora
 from mmpo.models.saving import LORA_FILE, load_lora
 from mmpo.recipe import Evaluation, Recipe
 from mmpo.recipe_files import load_recipe
@@ -24,12 +26,14 @@ from mmpo.records import Prompt, bytes_hash
 from mmpo.training.metrics import Console
 from mmpo.training.statistics import clustered_mean
 from pipelines.generate import Job, sample
-from pipelines.grid import side_by_side
+from pipelines.grid import COLUMNS, side_by_side
+from pipelines.model_card import write_model_card
 from pipelines.prompts import load_prompts
 from pipelines.train import PIPELINE, RECIPE, read_summary
 
 RESULT = "evaluation.json"
 GRID = "evaluation.png"
+GAP = 4
 Columns = dict[str, NDArray[np.float32]]
 
 
@@ -53,9 +57,12 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if section.prompts is None or not section.rewards:
         raise ValueError("evaluation: set evaluation.prompts (a file with a prompt a line) and evaluation.rewards")
     jobs = evaluation_jobs(section)
-    config = read_config(recipe.model.path, recipe.model.revision)
+    config = read_config(recipe.model.path, recipe.model.revision, recipe.model.config)
     with Console(2 * len(jobs), start=0, enabled=True, title="evaluate") as console:
-        base = sample_and_score(load_policy(config, recipe, None), jobs, section, partial(_advance, console, 0, "base"))
+        pipeline = load_policy(config, recipe, None)
+        base_hash = checkpoint_hash(pipeline)
+        base = sample_and_score(pipeline, jobs, section, partial(_advance, console, 0, "base"))
+        del pipeline
         tuned = sample_and_score(
             load_policy(config, recipe, folder), jobs, section, partial(_advance, console, len(jobs), "tuned")
         )
@@ -65,15 +72,30 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         "samples_per_prompt": section.samples,
         "seed": section.seed,
         "sampling": section.sampling.model_dump(),
-        "weights": {"base": trained["identity"]["base weights"], "tuned": weights_file_hash(folder)},
+        "settings_tried": section.settings_tried,
+        "weights": {
+            "base": base_hash,  # of the whole pipeline as it sampled here; training's own may be in another precision
+            "base in training": trained["identity"]["checkpoint"],
+            "tuned": weights_file_hash(folder),
+        },
     }
+    sheet = side_by_side(base.images, tuned.images, section.samples)
+    write_bytes(folder / GRID, sheet)
+    result["grid"] = grid_of(sheet, [job.prompt.text for job in jobs], section.samples)
     write_json(folder / RESULT, result)
-    write_bytes(folder / GRID, side_by_side(base.images, tuned.images, section.samples))
+    write_model_card(folder)
     return result
 
 
+def grid_of(sheet: bytes, texts: Sequence[str], per_prompt: int) -> dict[str, Any]:
+    """What the columns of evaluation.png show: the prompts, and the size of a cell and of the gaps between cells."""
+    prompts = list(texts[::per_prompt])[:COLUMNS]
+    width, height = Image.open(io.BytesIO(sheet)).size
+    return {"prompts": prompts, "cell": [width // len(prompts) - GAP, height // 2 - GAP], "gap": GAP}
+
+
 def load_policy(config: CheckpointConfig, recipe: Recipe, tuned: Path | None) -> Any:
-    """The base pipeline, or the tuned one of a run's folder, ready to sample on the best device here."""
+    """The pipeline that training began from, or the tuned one of a run's folder, on the best device here."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     half = recipe.train.precision in ("bf16", "fp16") and device == "cuda"
     dtype = torch.bfloat16 if half and recipe.train.precision == "bf16" else torch.float16 if half else torch.float32
@@ -82,6 +104,8 @@ def load_policy(config: CheckpointConfig, recipe: Recipe, tuned: Path | None) ->
     own = tuned is not None and recipe.model.lora is None  # saved by us, in one variant
     variant, revision = (None, None) if own else (recipe.model.variant, recipe.model.revision)
     pipeline = load_pipeline(config, dtype=dtype, revision=revision, variant=variant)
+    if tuned is None and recipe.model.lora is not None and recipe.model.lora.start is not None:
+        start_lora(pipeline, getattr(pipeline, config.family.denoiser), recipe.model.lora, config.family)
     if tuned is not None and recipe.model.lora is not None:
         load_lora(pipeline, getattr(pipeline, config.family.denoiser), tuned)
         if dtype == torch.float32:  # faster; in half precision the sum would round small updates away

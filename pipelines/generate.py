@@ -49,16 +49,15 @@ def sample(pipeline: Any, jobs: Sequence[Job], sampling: Sampling, seed: int) ->
             generator=generators,
             output_type="latent",
         ).images
-        yield from zip(chunk, decode_latents(pipeline, latents), strict=True)
+        yield from zip(chunk, decode_latents(pipeline.vae, pipeline.image_processor, latents), strict=True)
 
 
 @torch.no_grad()
-def decode_latents(pipeline: Any, latents: torch.Tensor) -> list[Image.Image]:
+def decode_latents(vae: Any, processor: Any, latents: torch.Tensor) -> list[Image.Image]:
     """Images of latents [N, C, h, w] in the denoiser's scale, by a VAE that may be more precise than the denoiser."""
-    vae = pipeline.vae
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     scaled = latents.to(vae.dtype) / vae.config.scaling_factor + shift
-    return pipeline.image_processor.postprocess(vae.decode(scaled, return_dict=False)[0], output_type="pil")
+    return processor.postprocess(vae.decode(scaled, return_dict=False)[0], output_type="pil")
 
 
 def noise_seed(job: Job, seed: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,15 @@ from mmpo.models.loading import load_pipeline, weights_hash
 from mmpo.models.saving import save_lora, save_pipeline
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump, load_recipe
-from mmpo.records import content_id
+from mmpo.records import Group, content_id
 from mmpo.training.folders import check_output
 from mmpo.training.loop import Outcome, Trainer, finished
 from mmpo.training.run import Run
 from mmpo.training.snapshot import flatten
+from mmpo.training.trackers import check_trackers
 from pipelines.build import build_accelerator, build_run
 from pipelines.checks import check_recipe
+from pipelines.model_card import push, write_model_card
 
 SUMMARY = "train.json"
 RECIPE = "recipe.yaml"
@@ -42,13 +46,35 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
     folder = Path(recipe.output)
     check_output(folder, resume=resume)
     check_recipe(recipe)
-    config = read_config(recipe.model.path, recipe.model.revision)
+    config = read_config(recipe.model.path, recipe.model.revision, recipe.model.config)
+    return train_from(recipe, config, resume=resume)
+
+
+def train_from(
+    recipe: Recipe,
+    config: CheckpointConfig,
+    *,
+    resume: bool = False,
+    pipeline: Any = None,
+    groups: Iterable[Group] | None = None,
+) -> Path:
+    """The checked part of `train`: builds, trains, saves.
+
+    Args:
+        config: of the checkpoint.
+        pipeline: loaded already, in place of the recipe's checkpoint.
+        groups: read already, in place of the recipe's data.
+    """
+    folder = Path(recipe.output)
+    check_trackers(recipe.train.report_to)
+    if recipe.push_to_hub is not None:
+        check_push(recipe.push_to_hub)
     accelerator = build_accelerator(recipe)
 
     def say(text: str) -> None:
         accelerator.print(text, flush=True)
 
-    run, pipeline_class = build_run(recipe, config, accelerator, folder, say)
+    run, pipeline_class = build_run(recipe, config, accelerator, folder, say, pipeline=pipeline, groups=groups)
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / RECIPE, dump(recipe).encode())
@@ -60,9 +86,29 @@ def train(recipe: Recipe, *, resume: bool = False) -> Path:
         weights = save_weights(run, config, pipeline_class, outcome.weights_step)
         write_json(folder / SUMMARY, summary(run, outcome))
         say(f"weights: {weights}")
+        write_model_card(folder)
+        if recipe.push_to_hub is not None:
+            say(f"uploaded: {push(folder, recipe.push_to_hub, private=False)}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return folder
+
+
+def check_push(name: str) -> None:
+    """Refuses an upload that cannot work, before the training and not after it.
+
+    Raises:
+        ValueError: the name is not USER/NAME, or nobody is logged in at the hub.
+    """
+    from huggingface_hub import get_token
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(f"push_to_hub: '{name}' is no name on the hub; expected USER/NAME")
+    if get_token() is None:
+        raise ValueError(
+            "push_to_hub: not logged in at the hub; run `hf auth login` or set HF_TOKEN, or leave push_to_hub out and "
+            "upload later with `mmpo push`"
+        )
 
 
 def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any, steps: int) -> Path:

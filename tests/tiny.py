@@ -132,7 +132,7 @@ def recipe_tree(model: Path, data: Path, output: Path, **changes: Any) -> dict[s
         "method": {"loss": "dpo", "beta": 500},
         "optim": {"lr": 1e-3, "schedule": "constant"},
         "train": {"steps": 6, "batch_size": 4, "precision": "fp32", "checkpoint_every": 2},
-        "evaluation": {"every": 3, "held_out_pairs": 4, "draws": 1},
+        "evaluation": {"every": 3, "held_out_pairs": 4, "draws": 1, "previews": {"count": 0}},
         "output": str(output),
     }
     for name, value in changes.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -82,7 +83,8 @@ class FrozenAdapter:
             )
         config = copy.deepcopy(configs[policy])
         config.lora_dropout = 0.0
-        with _gradient_flags_kept(self._layers), torch.random.fork_rng(devices=[]):
+        with _gradient_flags_kept(self._layers), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two adapters are meant
             cast("Any", module).add_adapter(config, adapter_name=self.name)
             cast("Any", module).set_adapter(policy)
         parameters = dict(module.named_parameters())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ class Family:
         skipped: pipeline components that are not needed and not loaded.
         attention, convolutions: module names that LoRA targets stand for.
         encode_prompts: `(pipeline, texts) -> {name: [N, ...]}` on the pipeline's device.
+        sampling_inputs: `(condition of N samples, of the empty prompt) -> arguments of the pipeline's call`.
+        pipeline_options: arguments of the pipeline's constructor beside its components.
         predict: `(denoiser, x_t [N, C, H, W], timesteps [N], condition) -> [N, C, H, W]`.
     """
 
@@ -33,6 +35,8 @@ class Family:
     attention: tuple[str, ...]
     convolutions: tuple[str, ...]
     encode_prompts: Callable[[Any, Sequence[str]], dict[str, Tensor]]
+    sampling_inputs: Callable[[Condition, Condition], dict[str, Tensor]]
+    pipeline_options: Mapping[str, Any]
     predict: Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
 
 

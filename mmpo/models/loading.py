@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,7 @@ def load_pipeline(
     diffusers.utils.logging.disable_progress_bar()  # a bar for every component hides the run's own lines
     transformers.utils.logging.disable_progress_bar()
     pipeline_class = getattr(diffusers, config.family.pipelines[0])
-    skipped = {**dict.fromkeys(config.family.skipped), "requires_safety_checker": False}
+    skipped = {**dict.fromkeys(config.family.skipped), **config.family.pipeline_options}
     vae_dtype = torch.float64 if dtype == torch.float64 else torch.float32
     if config.configs is not None:
         pipeline = load_single_file(
@@ -55,19 +53,6 @@ def load_pipeline(
         raise ValueError(f"model.path {config.path}: the weights cannot be loaded: {reason}") from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@contextmanager
-def quiet_diffusers() -> Iterator[None]:
-    """A context in which diffusers logs errors only."""
-    from diffusers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def checkpoint_hash(pipeline: Any) -> str:

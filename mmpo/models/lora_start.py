@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from mmpo.models.families import Family
-from mmpo.models.loading import quiet_diffusers
+from mmpo.models.quiet import quiet_diffusers
 from mmpo.models.saving import LORA_FILE
 from mmpo.recipe import Lora
 from mmpo.records import bytes_hash
@@ -105,6 +105,7 @@ def start_lora(pipeline: Any, denoiser: Any, lora: Lora, family: Family) -> Star
             parameter.data.copy_(exact[plain])
         parameter.requires_grad_(True)
     _set_dropout(denoiser, lora.dropout)
+    denoiser.eval()
     return start
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 
 from mmpo.files import replace_folder, write_bytes
-from mmpo.models.loading import quiet_diffusers
+from mmpo.models.quiet import quiet_diffusers
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ def encode_prompts(pipeline: Any, texts: Sequence[str]) -> dict[str, Tensor]:
     return {"prompt_embeds": embeds}
 
 
+def sampling_inputs(condition: Condition, null: Condition) -> dict[str, Tensor]:
+    """Arguments of the pipeline's call in place of texts."""
+    embeds = condition["prompt_embeds"]
+    return {"prompt_embeds": embeds, "negative_prompt_embeds": null["prompt_embeds"].expand_as(embeds)}
+
+
 def predict(denoiser: nn.Module, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
     """The UNet's prediction [N, C, H, W]."""
     return denoiser(noisy, timesteps, encoder_hidden_states=condition["prompt_embeds"], return_dict=False)[0]
@@ -32,5 +39,7 @@ FAMILY = Family(
     attention=("to_q", "to_k", "to_v", "to_out.0"),
     convolutions=("conv1", "conv2", "conv_shortcut"),
     encode_prompts=encode_prompts,
+    sampling_inputs=sampling_inputs,
+    pipeline_options=MappingProxyType({"requires_safety_checker": False}),
     predict=predict,
 )

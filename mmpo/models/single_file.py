@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from mmpo.models.quiet import quiet_diffusers
+
 PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 _UNET = "model.diffusion_model."
 _KEYS = {  # a key that only this kind has, and the configs that diffusers' own conversion goes with
@@ -102,13 +104,16 @@ def load_single_file(
     if not (configs / "tokenizer").is_dir():
         parts["tokenizer"] = clip_tokenizer()
     try:
-        vae = AutoencoderKL.from_single_file(str(file), config=str(configs), subfolder="vae", dtype=vae_dtype)
-        pipeline = pipeline_class.from_single_file(
-            str(file), config=str(configs), dtype=dtype, vae=vae, local_files_only=True, **parts
-        )
+        with quiet_diffusers():  # it warns of casting to the dtype that it is told
+            vae = AutoencoderKL.from_single_file(str(file), config=str(configs), subfolder="vae", dtype=vae_dtype)
+            pipeline = pipeline_class.from_single_file(
+                str(file), config=str(configs), dtype=dtype, vae=vae, local_files_only=True, **parts
+            )
     except (ValueError, RuntimeError, KeyError, OSError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise ValueError(f"model.path {file}: does not fit the configs of {configs}: {reason}") from None
+        raise ValueError(
+            f"model.path {file}: does not fit the configs of {configs} (model.config names others): {reason}"
+        ) from None
     for name, part in pipeline.components.items():
         if isinstance(part, torch.nn.Module):
             empty = next((key for key, p in part.named_parameters() if p.is_meta), None)

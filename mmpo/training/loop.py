@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,12 +97,20 @@ class Trainer:
         """
         run, steps = self._run, self._run.recipe.train.steps
         main = run.accelerator.is_main_process
-        log = MetricsLog(run.folder, start=self._step, enabled=main)
+        log = MetricsLog(
+            run.folder,
+            start=self._step,
+            enabled=main,
+            report_to=run.recipe.train.report_to,
+            config=run.recipe.model_dump(mode="json"),
+        )
         with InterruptFlag() as flag, Console(steps, start=self._step, enabled=main) as console:
             for message in self._messages:
                 console.say(message)
-            if self._evidence is not None and self._step == 0:
-                self._evaluate(log, console)
+            if self._step == 0:
+                self._preview(log, console)
+                if self._evidence is not None:
+                    self._evaluate(log, console)
             while self._step < steps and self.outcome.stopped is None:
                 began = time.monotonic()
                 metrics = self._one_step()
@@ -149,14 +157,38 @@ class Trainer:
             return
         if step == 1:
             self._heed(self._tiny_gradient(metrics["grad_norm"]), console, fatal=False)
-        if self._evidence is not None and (step % self._run.recipe.evaluation.every == 0 or last):
+        section = self._run.recipe.evaluation
+        if step % (section.previews.every or section.every) == 0 or last:
+            self._preview(log, console)
+        if self._evidence is not None and (step % section.every == 0 or last):
             self._evaluate(log, console)
         if (step % train.checkpoint_every == 0 or last) and self.outcome.stopped is None:
             self._save()
 
+    def _preview(self, log: MetricsLog, console: Console) -> None:
+        """Samples of the weights that would be saved; a lack of memory for them is no reason to end a training."""
+        run = self._run
+        if run.preview is None or not run.accelerator.is_main_process:
+            return
+        try:
+            with self._averaged():
+                pixels = run.preview(run.policy, self._step)
+        except torch.OutOfMemoryError:
+            run.preview = None
+            console.say(
+                "warning: no memory left for previews, so there will be none; lower evaluation.previews.count, or turn "
+                "them off with 0"
+            )
+            torch.cuda.empty_cache()
+            return
+        log.image(self._step, "previews", pixels, f"step {self._step}")
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return self._ema.applied(self._parameters) if self._ema is not None else nullcontext()
+
     def _evaluate(self, log: MetricsLog, console: Console) -> None:
         assert self._evidence is not None
-        with self._ema.applied(self._parameters) if self._ema is not None else nullcontext():
+        with self._averaged():
             result = self._evidence.evaluate()  # of the weights that would be saved
             healthy, sentence = self._guard.see_evaluation(result)
             if healthy:

@@ -1,37 +1,49 @@
-"""Where metrics go: metrics.jsonl, TensorBoard, and the terminal."""
+"""Where metrics go: metrics.jsonl, trackers, and the terminal."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mmpo.files import write_bytes
+from mmpo.training.trackers import open_trackers
 
 METRICS_FILE = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends one JSON line per step and the same numbers to TensorBoard; on a resume, later lines are dropped.
+    """Appends one JSON line per step and tells the trackers; on a resume, later lines are dropped.
 
     Args:
         folder: of the run.
         start: steps done before; lines of later steps come from a run that was killed and are removed.
         enabled: false on every process but the main one.
+        report_to: trackers beside the file.
+        config: the recipe, for trackers that show it.
     """
 
-    def __init__(self, folder: Path, *, start: int, enabled: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        start: int,
+        enabled: bool,
+        report_to: Sequence[str] = ("tensorboard",),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self._enabled = enabled
         if not enabled:
             return
-        from torch.utils.tensorboard import SummaryWriter
-
         self._file = folder / METRICS_FILE
         kept = [line for line in read_metrics(folder) if line["step"] <= start] if start else []
         write_bytes(self._file, "".join(json.dumps(line) + "\n" for line in kept).encode())
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+        self._trackers = open_trackers(report_to, folder, start, config or {})
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line; `step` counts finished optimiser steps."""
@@ -39,13 +51,20 @@ class MetricsLog:
             return
         with open(self._file, "a", encoding="utf-8") as out:
             out.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        for tracker in self._trackers:
+            tracker.scalars(step, values)
+
+    def image(self, step: int, name: str, pixels: NDArray[np.uint8], caption: str) -> None:
+        """A picture [H, W, 3] for the trackers."""
+        if self._enabled:
+            for tracker in self._trackers:
+                tracker.image(step, name, pixels, caption)
 
     def close(self) -> None:
-        """Flushes TensorBoard."""
+        """Lets the trackers write what is left."""
         if self._enabled:
-            self._board.close()
+            for tracker in self._trackers:
+                tracker.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmpo.contracts import Adapter, Predict, Reference
 from mmpo.losses.types import PairLogps
 from mmpo.recipe import Recipe
 from mmpo.training.heldout import Groups
+
+Preview = Callable[[nn.Module, int], NDArray[np.uint8]]
+"""`preview(policy, step) -> [H, W, 3]`: writes a grid of samples of the policy after `step` steps, and returns it."""
 
 
 @dataclass
@@ -36,6 +41,7 @@ class Run:
         recipe: the resolved recipe.
         folder: of the run.
         identity: hashes that a resume must find unchanged: base weights, training rows, held-out rows.
+        preview: draws the policy's samples, or None; called on the main process alone.
     """
 
     accelerator: Accelerator
@@ -52,6 +58,7 @@ class Run:
     recipe: Recipe
     folder: Path
     identity: Mapping[str, Any]
+    preview: Preview | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name."""

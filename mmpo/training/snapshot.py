@@ -19,10 +19,22 @@ from mmpo.training.run import Run
 
 RESUMABLE_CHANGES = (
     "output",
-    *(f"train.{key}" for key in ("steps", "checkpoint_every", "keep_checkpoints", "log_every")),
+    "push_to_hub",
+    *(f"train.{key}" for key in ("steps", "checkpoint_every", "keep_checkpoints", "log_every", "report_to")),
     *(
         f"evaluation.{key}"
-        for key in ("every", "guard.", "prompts", "limit", "samples", "seed", "sampling.", "rewards")
+        for key in (
+            "every",
+            "guard.",
+            "previews.",
+            "prompts",
+            "limit",
+            "samples",
+            "seed",
+            "sampling.",
+            "rewards",
+            "settings_tried",
+        )
     ),
 )
 
