@@ -10,6 +10,7 @@ import torch
 from mmpo import beta as beta_units
 from mmpo.models.checkpoint import CheckpointConfig, read_config
 from mmpo.models.lora import add_lora, trainable_parameters
+from mmpo.models.lora_start import find_start
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump
 from pipelines.build import build_adapter, build_reference, check_resolution
@@ -29,14 +30,19 @@ def describe(recipe: Recipe) -> Iterator[str]:
     check_recipe(recipe, data_is_here=False)
     denoiser = empty_denoiser(config)
     total = sum(p.numel() for p in denoiser.parameters())
-    if recipe.model.lora is not None:
-        add_lora(denoiser, recipe.model.lora, config.family, seed=0)
+    lora = recipe.model.lora
+    start = find_start(lora.start) if lora is not None and lora.start is not None else None
+    if lora is not None:
+        shape = lora if start is None else lora.model_copy(update={"rank": start.rank})
+        add_lora(denoiser, shape, config.family, seed=0)
     reference = build_reference(recipe, denoiser)
     trained = sum(p.numel() for p in trainable_parameters(denoiser).values())
     yield dump(recipe).rstrip()
     yield ""
     predicts = f"{config.family.name}, predicts {config.prediction_type}"
     yield f"checkpoint   {recipe.model.path} ({predicts}; configs: {config.source})"
+    if start is not None:
+        yield f"starts from  {start.file}, a LoRA of rank {start.rank} ({start.tensors} tensors), which sets what is trained"
     yield f"trains       {trained:,} of {total:,} parameters of the {config.family.denoiser}"
     yield f"method       {recipe.method.loss} x {type(adapter).__name__} x {type(reference).__name__}"
     elements = config.latent_elements(resolution)

@@ -23,7 +23,6 @@ from mmpo.training.snapshot import flatten
 from mmpo.training.trackers import check_trackers
 from pipelines.build import build_accelerator, build_run
 from pipelines.checks import check_recipe
-from pipelines.model_card import push, write_model_card
 
 SUMMARY = "train.json"
 RECIPE = "recipe.yaml"
@@ -86,8 +85,10 @@ def train_from(
         weights = save_weights(run, config, pipeline_class, outcome.weights_step)
         write_json(folder / SUMMARY, summary(run, outcome))
         say(f"weights: {weights}")
-        write_model_card(folder)
+        _card(folder)
         if recipe.push_to_hub is not None:
+            from pipelines.model_card import push
+
             say(f"uploaded: {push(folder, recipe.push_to_hub, private=False)}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -182,3 +183,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
             f"{folder}: no finished run there ({SUMMARY} is missing); run `mmpo train` first, or --resume it"
         )
     return json.loads(file.read_text())
+
+
+def _card(folder: Path) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("pipelines.model_card"):
+        from pipelines.model_card import write_model_card
+
+        write_model_card(folder)

@@ -90,9 +90,9 @@ class FrozenAdapter:
         parameters = dict(module.named_parameters())
         for name, parameter in parameters.items():
             if f".{self.name}." in name:
-                start = parameters[name.replace(f".{self.name}.", f".{policy}.")].detach()
-                parameter.data = start.clone()
+                parameter.data = parameters[name.replace(f".{self.name}.", f".{policy}.")].detach().clone()
                 parameter.requires_grad_(False)
+        self._frozen = [parameter for name, parameter in parameters.items() if f".{self.name}." in name]
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
@@ -100,6 +100,8 @@ class FrozenAdapter:
         with _gradient_flags_kept(self._layers):
             for layer in self._layers:
                 layer.set_adapter(self.name)
+            for parameter in self._frozen:
+                parameter.requires_grad_(False)
             try:
                 yield self._module
             finally:

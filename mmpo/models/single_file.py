@@ -111,6 +111,8 @@ def load_single_file(
             )
     except (ValueError, RuntimeError, KeyError, OSError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
+        if "meta tensor" in reason:
+            reason = "the file lacks tensors that they ask for"
         raise ValueError(
             f"model.path {file}: does not fit the configs of {configs} (model.config names others): {reason}"
         ) from None
