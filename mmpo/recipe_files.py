@@ -67,12 +67,19 @@ def find_recipe(name: str) -> Path:
     raise ValueError(f"recipe: {one_of(name, shipped)}")
 
 
-def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
     """Reads a recipe and applies `section.key=value` overrides.
 
+    Args:
+        name: file, folder of a run, or name of a shipped recipe; None where the overrides are the whole recipe.
     Raises:
         ValueError: one line per fault, each naming the key, what was expected and what came.
     """
+    if name is None:
+        tree: Any = {}
+        for override in overrides:
+            _override(tree, override)
+        return validate(tree, "the command line")
     path = find_recipe(name)
     try:
         text = path.read_text(encoding="utf-8")

@@ -211,15 +211,8 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
             prompt_dropout=method.prompt_dropout,
             timesteps=method.timesteps,
         )
-    from diffusers import DDPMScheduler
-
-    scheduler = DDPMScheduler.from_config(config.scheduler)
-    return Denoising(
-        alphas_cumprod=scheduler.alphas_cumprod.double().cpu(),
-        prediction_type=kind,  # type: ignore[arg-type]
-        error=method.error,
-        prompt_dropout=method.prompt_dropout,
-        timesteps=method.timesteps,
+    return Denoising.from_config(
+        config.scheduler, error=method.error, prompt_dropout=method.prompt_dropout, timesteps=method.timesteps
     )
 
 

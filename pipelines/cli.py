@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before a command's input is valid."""
+"""The command line: `mmpo COMMAND`. Nothing heavy is imported before a command's input is valid."""
 
 from __future__ import annotations
 
@@ -12,20 +12,8 @@ from typing import Annotated
 import typer
 
 from mmpo import __version__
-
-app = typer.Typer(
-    name="mmpo",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Align image generators with preferences, and see by a verified reward that it worked.",
-)
-_launcher: list[str] = []
-
-Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe, such as train.steps=500.")
-]
+from pipelines import cli_runs, cli_tools
+from pipelines.data_cli import data_app
 
 
 def _version(show: bool) -> None:
@@ -34,7 +22,6 @@ def _version(show: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
@@ -43,71 +30,29 @@ def _root(
     pass
 
 
-@app.command()
-def demo(
-    output: Annotated[str, typer.Option(help="Folder of the run.")] = "runs/demo",
-    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
-) -> None:
-    """Own samples, pairs, Diffusion-DPO with LoRA and evaluation, on the built-in world, in a few minutes."""
-    from pipelines.demo import run_demo
-
-    run_demo(output, seed)
-
-
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, a run's folder, or the name of a shipped recipe.")],
-    overrides: Overrides = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")
-    ] = False,
-) -> None:
-    """Trains a recipe. Options after `--` go to accelerate: mmpo train RECIPE -- --num_processes 2."""
-    from mmpo.recipe_files import load_recipe
-
-    resolved = load_recipe(recipe, overrides or [])
-    if dry_run:
-        from pipelines.dry_run import describe
-
-        for line in describe(resolved):
-            typer.echo(line)
-        typer.echo(f"\nnothing was run; next: {shlex.join(['mmpo', 'train', recipe, *(overrides or [])])}")
-        return
-    from mmpo.training.folders import check_output
-    from pipelines.checks import check_recipe
-    from pipelines.launch import launch, should_launch
-
-    check_output(Path(resolved.output), resume=resume)
-    check_recipe(resolved)
-    if should_launch(_launcher):
-        from mmpo.models.checkpoint import read_config
-
-        read_config(
-            resolved.model.path, resolved.model.revision, resolved.model.config
-        )  # one message now, not one from each process
-        arguments = ["train", recipe, *(overrides or []), *(["--resume"] if resume else [])]
-        raise typer.Exit(launch(arguments, _launcher))
-    from pipelines.train import train as run_training
-
-    folder = run_training(resolved, resume=resume)
-    if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(f"next: mmpo eval {folder}")
-
-
-@app.command("eval")
-def evaluate(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
-    overrides: Overrides = None,
-) -> None:
-    """Compares a run's weights with their base: the same prompts and noise, any reward, intervals over prompts."""
-    from pipelines.evaluation import evaluate as run_evaluation
-    from pipelines.tables import evaluation_lines
-
-    result = run_evaluation(run, overrides or [])
-    for line in evaluation_lines(result):
-        typer.echo(line)
-    typer.echo(f"written: {run / 'evaluation.json'} and {run / 'evaluation.png'}")
+def build_app() -> typer.Typer:
+    """All commands, in the order in which a new user meets them."""
+    app = typer.Typer(
+        name="mmpo",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        help="Align image generators with preferences, and see by a verified reward that it worked.",
+    )
+    app.callback()(_root)
+    app.command()(cli_runs.demo)
+    app.command()(cli_tools.init)
+    app.add_typer(data_app, name="data")
+    app.command()(cli_runs.train)
+    app.command("eval")(cli_runs.evaluate)
+    app.command()(cli_runs.report)
+    app.command()(cli_runs.push)
+    app.command()(cli_tools.losses)
+    app.command()(cli_tools.schema)
+    app.command()(cli_tools.doctor)
+    app.command()(cli_tools.env)
+    return app
 
 
 def main() -> None:
@@ -115,10 +60,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     if "--" in arguments:
         at = arguments.index("--")
-        arguments, _launcher[:] = arguments[:at], arguments[at + 1 :]
+        arguments, cli_runs.LAUNCHER[:] = arguments[:at], arguments[at + 1 :]
     _check_packages()
     try:
-        app(args=arguments, prog_name="mmpo")
+        arguments = _understood(arguments)
+        build_app()(args=arguments, prog_name="mmpo")
     except ValueError as error:
         if os.environ.get("MMPO_DEBUG"):
             raise
@@ -137,6 +83,22 @@ def main() -> None:
         if int(os.environ.get("RANK", "0")) == 0:
             _fail(f"{error}; go on with: {shlex.join(['mmpo', *again])} (and the same launcher options)", 130)
         raise SystemExit(130) from None
+
+
+def _understood(arguments: list[str]) -> list[str]:
+    """The arguments of `mmpo train` with other tools' flags turned into overrides, each with a hint."""
+    if arguments[:1] != ["train"]:
+        return arguments
+    from pipelines.flags import translate
+
+    options = " ".join(cli_runs.LAUNCHER).replace("=", " ").split()
+    at = options.index("--num_processes") + 1 if "--num_processes" in options else len(options)
+    count = int(options[at]) if at < len(options) and options[at].isdigit() else 1
+    translated = translate(arguments, num_processes=count)
+    if int(os.environ.get("RANK", "0")) == 0:
+        for note in translated.notes:
+            print(f"note: {note}", file=sys.stderr)
+    return translated.arguments
 
 
 def _check_packages() -> None:

@@ -42,7 +42,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     predicts = f"{config.family.name}, predicts {config.prediction_type}"
     yield f"checkpoint   {recipe.model.path} ({predicts}; configs: {config.source})"
     if start is not None:
-        yield f"starts from  {start.file}, a LoRA of rank {start.rank} ({start.tensors} tensors), which sets what is trained"
+        yield f"starts from  {start.file}, a LoRA of rank {start.rank} in {start.tensors} tensors"
     yield f"trains       {trained:,} of {total:,} parameters of the {config.family.denoiser}"
     yield f"method       {recipe.method.loss} x {type(adapter).__name__} x {type(reference).__name__}"
     elements = config.latent_elements(resolution)

@@ -27,6 +27,7 @@ from mmpo.training.metrics import Console
 from mmpo.training.statistics import clustered_mean
 from pipelines.generate import Job, sample
 from pipelines.grid import COLUMNS, side_by_side
+from pipelines.model_card import write_model_card
 from pipelines.prompts import load_prompts
 from pipelines.train import PIPELINE, RECIPE, read_summary
 
@@ -82,7 +83,7 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     write_bytes(folder / GRID, sheet)
     result["grid"] = grid_of(sheet, [job.prompt.text for job in jobs], section.samples)
     write_json(folder / RESULT, result)
-    _card(folder)
+    write_model_card(folder)
     return result
 
 
@@ -212,12 +213,3 @@ def _wins(
         gap = float((tuned[indices] - base[indices]).sum())
         wins.append(0.5 + 0.5 * float(np.sign(gap)))
     return wins, list(members)
-
-
-def _card(folder: Path) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("pipelines.model_card"):
-        from pipelines.model_card import write_model_card
-
-        write_model_card(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from mmpo.training.snapshot import flatten
 from mmpo.training.trackers import check_trackers
 from pipelines.build import build_accelerator, build_run
 from pipelines.checks import check_recipe
+from pipelines.model_card import push, write_model_card
+from pipelines.report_push import check_name
 
 SUMMARY = "train.json"
 RECIPE = "recipe.yaml"
@@ -82,13 +83,11 @@ def train_from(
     say(f"training {count:,} parameters on {accelerator.num_processes} x {accelerator.device.type}")
     outcome = Trainer(run, resume=resume).train()
     if accelerator.is_main_process:
-        weights = save_weights(run, config, pipeline_class, outcome.weights_step)
+        weights = save_weights(run, config, pipeline_class, outcome.weights_step, pipeline)
         write_json(folder / SUMMARY, summary(run, outcome))
         say(f"weights: {weights}")
-        _card(folder)
+        write_model_card(folder)
         if recipe.push_to_hub is not None:
-            from pipelines.model_card import push
-
             say(f"uploaded: {push(folder, recipe.push_to_hub, private=False)}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -103,8 +102,7 @@ def check_push(name: str) -> None:
     """
     from huggingface_hub import get_token
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise ValueError(f"push_to_hub: '{name}' is no name on the hub; expected USER/NAME")
+    check_name(name)
     if get_token() is None:
         raise ValueError(
             "push_to_hub: not logged in at the hub; run `hf auth login` or set HF_TOKEN, or leave push_to_hub out and "
@@ -112,8 +110,12 @@ def check_push(name: str) -> None:
         )
 
 
-def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any, steps: int) -> Path:
-    """The trained weights, of so many steps, in the form other tools load."""
+def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any, steps: int, pipeline: Any = None) -> Path:
+    """The trained weights, of so many steps, in the form other tools load.
+
+    Args:
+        pipeline: the one that holds the policy, where it was given and not loaded from `config`.
+    """
     about = {
         "base_model": run.recipe.model.path,
         "base_weights": run.identity["base weights"],
@@ -124,6 +126,8 @@ def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any, steps:
     }
     if run.recipe.model.lora is not None:
         return save_lora(run.folder, pipeline_class, config.family.denoiser, run.policy, about)
+    if pipeline is not None:
+        return save_pipeline(run.folder / PIPELINE, pipeline, about)
     import torch
 
     dtype = torch.float64 if run.dtype == torch.float64 else torch.float32
@@ -183,12 +187,3 @@ def read_summary(folder: Path) -> dict[str, Any]:
             f"{folder}: no finished run there ({SUMMARY} is missing); run `mmpo train` first, or --resume it"
         )
     return json.loads(file.read_text())
-
-
-def _card(folder: Path) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("pipelines.model_card"):
-        from pipelines.model_card import write_model_card
-
-        write_model_card(folder)

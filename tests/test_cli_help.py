@@ -17,7 +17,8 @@ import mmpo
 main = command_line.main
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "datasets", "numpy", "PIL")
-COMMANDS = ("demo", "train", "eval")
+COMMANDS = ("demo", "init", "data", "train", "eval", "report", "push", "losses", "schema", "doctor", "env")
+QUICK = (["init", "--list"], ["schema"], ["doctor"], ["env"], ["losses"])
 
 
 def python(program: str, *arguments: object) -> str:
@@ -45,19 +46,41 @@ def test_no_arguments_show_the_help(main: Main) -> None:
 
 
 def test_help_takes_at_most_half_a_second() -> None:
+    assert least_seconds("--help") <= 0.5
+
+
+def least_seconds(*arguments: object) -> float:
     """Processor time, the best of three: wall time would measure what else this machine does."""
     spent = []
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert shell("--help").code == 0
+        assert shell(*arguments).code == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(spent) <= 0.5
+    return min(spent)
+
+
+@pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
+def test_what_needs_no_torch_answers_in_a_second(arguments: list[str]) -> None:
+    assert least_seconds(*arguments) <= 1.0
+
+
+@pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
+def test_every_command_says_what_to_run_next(main: Main, arguments: list[str]) -> None:
+    result = main(*arguments)
+    assert "next: " in (result.err or result.out).splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["train", "sd15_difusion_dpo"], ["train", "sd15_diffusion_dpo", "train.stpes=5"]],
+    [
+        *QUICK,
+        ["--help"],
+        ["train", "--help"],
+        ["data", "inspect", "--help"],
+        ["train", "sd15_difusion_dpo"],
+        ["train", "sd15_diffusion_dpo", "train.stpes=5"],
+    ],
     ids=" ".join,
 )
 def test_nothing_heavy_is_imported_before_the_input_is_valid(arguments: list[str]) -> None:

@@ -40,7 +40,9 @@ def test_a_missing_recipe(main: Main, tmp_path: Path) -> None:
     assert_refused(main("train", tmp_path / "absent.yaml"), "absent.yaml", "give a YAML file or one of")
 
 
-@pytest.mark.parametrize("arguments", [["train"], ["trian", "x"], ["train", "x", "--resum"], ["eval"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["trian", "x"], ["train", "x", "--unheard-of"], ["eval"], ["data", "inspect"]], ids=" ".join
+)
 def test_wrong_usage_shows_the_usage(main: Main, arguments: list[str]) -> None:
     result = main(*arguments)
     assert result.code == 2
@@ -48,9 +50,17 @@ def test_wrong_usage_shows_the_usage(main: Main, arguments: list[str]) -> None:
     assert "Error: " in result.err
 
 
+def test_train_without_anything_says_what_to_give(main: Main) -> None:
+    assert_refused(main("train"), "give a recipe", "mmpo init", "model.path=")
+
+
+def test_a_flag_of_another_tool_that_is_nearly_right(main: Main, recipe_file: Path) -> None:
+    assert_refused(main("train", recipe_file, "--learning_rat", "1e-5"), "--learning_rate")
+
+
 def test_a_fault_of_ours_still_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, recipe_file: Path) -> None:
     """Only errors that a user can mend are made short; a bug report needs the traceback."""
-    monkeypatch.setattr(cli, "app", lambda **options: (_ for _ in ()).throw(RuntimeError("a bug")))
+    monkeypatch.setattr(cli, "build_app", lambda: lambda **options: (_ for _ in ()).throw(RuntimeError("a bug")))
     monkeypatch.setattr(sys, "argv", ["mmpo", "train", str(recipe_file)])
     with pytest.raises(RuntimeError, match="a bug"):
         cli.main()

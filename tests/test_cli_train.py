@@ -25,7 +25,8 @@ def test_an_unusable_model_path(main: Main, recipe_file: Path, tmp_path: Path) -
     assert_refused(try_path(tmp_path / "nowhere"), "model.path", "nowhere", "no such folder")
     misspelt = "stable-diffusion-v1-5/stable-difusion-v1-5"
     assert_refused(try_path(misspelt), misspelt, "Did you mean 'stable-diffusion-v1-5/stable-diffusion-v1-5'?")
-    assert_refused(try_path("model.safetensors"), "single-file checkpoints", "give a diffusers folder")
+    assert_refused(try_path("model.safetensors"), "model.safetensors: no such file")
+    assert_refused(try_path("model.ckpt"), "model.ckpt: a pickled checkpoint", "convert it to .safetensors")
     (tmp_path / "empty").mkdir()
     assert_refused(try_path(tmp_path / "empty"), "model_index.json is missing", "expected a diffusers folder")
     (tmp_path / "empty" / "model_index.json").write_text('{"_class_name": "MysteryPipeline"}')
@@ -69,14 +70,13 @@ def test_a_skipped_image_is_counted_and_named(main: Main, tiny_recipe: Path, cor
     assert "warning: skipped" in result.out
     assert "shard-00000.parquet, row 2, rejected: the image is corrupt" in result.out
     assert "3 training pairs, 0 held out" in result.out
-    assert result.out.splitlines()[-1] == f"next: mmpo eval {tiny_recipe.parent / 'run'}"
+    assert result.out.splitlines()[-1] == f"next: mmpo report {tiny_recipe.parent / 'run'}"
 
 
 def test_no_usable_pair_at_all(main: Main, tiny_recipe: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": [""], "chosen": [b"x"], "rejected": [b"y"]}), tmp_path / "pairs.parquet")
     result = main("train", tiny_recipe, f"data.path={tmp_path / 'pairs.parquet'}")
-    assert_refused(result, "no training pairs are left")
-    assert "pairs.parquet, row 0: column 'prompt' is empty" in result.out
+    assert_refused(result, "no training pairs are left", "pairs.parquet, row 0: column 'prompt' is empty")
 
 
 def test_an_output_folder_that_holds_a_run(main: Main, tiny_recipe: Path, tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -46,6 +46,19 @@ class Denoising:
                 f"prediction_type: expected 'epsilon' or 'v_prediction', got '{self.prediction_type}'; "
                 "flow-matching checkpoints take the adapter 'flow'"
             )
+
+    @classmethod
+    def from_config(cls, scheduler: Mapping[str, Any], **options: Any) -> Denoising:
+        """The surrogate of a checkpoint, from its scheduler's config (`pipeline.scheduler.config`).
+
+        Args:
+            scheduler: says the noise schedule and what the model predicts.
+            options: error, prompt_dropout, timesteps.
+        """
+        from diffusers import DDPMScheduler
+
+        schedule = DDPMScheduler.from_config(dict(scheduler))
+        return cls(schedule.alphas_cumprod.double().cpu(), schedule.config.prediction_type, **options)
 
     def draw(
         self,

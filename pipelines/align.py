@@ -1,0 +1,71 @@
+"""Training from Python: a pipeline and pairs in memory, the same run as `mmpo train` makes of a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmpo.data.rows_in_memory import groups_from
+from mmpo.models.checkpoint import config_of
+from mmpo.recipe_files import validate
+from mmpo.training.folders import check_output
+from pipelines.build import weights_dtype
+from pipelines.train import train_from
+
+
+def align(
+    pipeline: Any,
+    data: Any,
+    *,
+    output: str | Path,
+    lora: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    **sections: Mapping[str, Any],
+) -> Path:
+    """Trains the pipeline's denoiser on preference pairs, and returns the folder of the run.
+
+    Afterwards the pipeline samples with the tuned weights (the LoRA is on).
+
+    Args:
+        pipeline: a diffusers text-to-image pipeline of a supported family. Its denoiser and text encoders are cast to
+            the precision of the recipe (a fully trained denoiser to float32), its VAE to float32.
+        data: a path as in a recipe's `data.path`, a `datasets.Dataset`, or any iterable of rows in a known format, with
+            images as bytes, PIL images or files.
+        output: folder of the run, as `mmpo train` writes it.
+        lora: options of the recipe's `model.lora`; None trains every weight of the denoiser.
+        resume: go on from the newest checkpoint in `output`.
+        sections: the recipe's other sections: `method={"beta": 5000}`, `train={"steps": 500}`, `data={"format": ...}`.
+    Raises:
+        ValueError: as `mmpo train`.
+    """
+    options = dict(sections.pop("data", {}))
+    in_memory = not isinstance(data, str | Path)
+    name = str(getattr(pipeline.config, "_name_or_path", "") or "a pipeline in memory")
+    folder = Path(output)
+    where: dict[str, Any] = {"path": "rows in memory", "cache": str(folder / ".cache")} if in_memory else {"path": str(data)}
+    recipe = validate(
+        {
+            **{key: dict(value) for key, value in sections.items()},
+            "model": {"path": name, "lora": None if lora is None else dict(lora)},
+            "data": {**where, **options},
+            "output": str(folder),
+        },
+        "align",
+    )
+    check_output(folder, resume=resume)
+    config = config_of(pipeline, name)
+    dtype = weights_dtype(recipe)
+    for part, module in pipeline.components.items():
+        if isinstance(module, torch.nn.Module):
+            precise = part == "vae" and dtype != torch.float64
+            module.to(torch.float32 if precise else dtype)
+    groups = groups_from(data, recipe.data) if in_memory else None
+    try:
+        return train_from(recipe, config, resume=resume, pipeline=pipeline, groups=groups)
+    finally:
+        denoiser = getattr(pipeline, config.family.denoiser)
+        denoiser.eval()
+        pipeline.to(denoiser.device)

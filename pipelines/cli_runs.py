@@ -1,0 +1,133 @@
+"""Commands of a run's life: demo, train, eval, report, push. Nothing heavy is imported before the input is valid."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+LAUNCHER: list[str] = []
+"""Options after `--`; `main` fills it."""
+
+Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
+
+
+def demo(
+    output: Annotated[str, typer.Option(help="Folder of the run.")] = "runs/demo",
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+) -> None:
+    """Shows it work, in minutes, on the built-in world.
+
+    Own samples, pairs, Diffusion-DPO with LoRA, evaluation; no GPU, no network.
+    """
+    from pipelines.demo import run_demo
+
+    run_demo(output, seed)
+
+
+def train(
+    recipe: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE]...",
+            help="A recipe file, a run's folder, or the name of a shipped recipe; then changes to it, such as "
+            "train.steps=500. Flags of diffusers' scripts, such as --learning_rate, are understood.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and say what would be done.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint of the output folder.")
+    ] = False,
+) -> None:
+    """Trains a recipe.
+
+    Options after `--` go to accelerate: mmpo train RECIPE -- --num_processes 2.
+    """
+    from mmpo.recipe_files import load_recipe
+    from pipelines.flags import split_recipe
+
+    name, overrides = split_recipe(recipe or [])
+    if name is None and not overrides:
+        raise ValueError(
+            "train: give a recipe (`mmpo init` writes one), or at least model.path=..., data.path=... and output=..."
+        )
+    resolved = load_recipe(name, overrides)
+    again = [*([name] if name is not None else []), *overrides]
+    if dry_run:
+        from pipelines.dry_run import describe
+
+        for line in describe(resolved):
+            typer.echo(line)
+        typer.echo(f"\nnothing was run; next: {shlex.join(['mmpo', 'train', *again])}")
+        return
+    from mmpo.training.folders import check_output
+    from pipelines.checks import check_recipe
+    from pipelines.launch import launch, should_launch
+
+    check_output(Path(resolved.output), resume=resume)
+    check_recipe(resolved)
+    if should_launch(LAUNCHER):
+        from mmpo.models.checkpoint import read_config
+
+        model = resolved.model
+        read_config(model.path, model.revision, model.config)  # one message now, not one from each process
+        raise typer.Exit(launch(["train", *again, *(["--resume"] if resume else [])], LAUNCHER))
+    from pipelines.train import train as run_training
+
+    folder = run_training(resolved, resume=resume)
+    if int(os.environ.get("RANK", "0")) == 0:
+        section = resolved.evaluation
+        command = "eval" if section.prompts and section.rewards else "report"
+        typer.echo(f"next: {shlex.join(['mmpo', command, str(folder)])}")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe's section evaluation."),
+    ] = None,
+) -> None:
+    """Compares a run's weights with their base.
+
+    The same prompts and noise for both, any reward, 95 % intervals over prompts.
+    """
+    from pipelines.evaluation import evaluate as run_evaluation
+    from pipelines.tables import evaluation_lines
+
+    result = run_evaluation(run, overrides or [])
+    for line in evaluation_lines(result):
+        typer.echo(line)
+    typer.echo(f"written: {run / 'evaluation.json'} and {run / 'evaluation.png'}")
+    typer.echo(f"next: {shlex.join(['mmpo', 'report', str(run)])}")
+
+
+def report(run: Run) -> None:
+    """Writes a run's report.html.
+
+    Samples, curves, scores, recipe, hashes, how to use the weights, citations: one file, nothing to load.
+    """
+    from pipelines.report import write_report
+
+    file = write_report(run)
+    typer.echo(f"written: {file} (open it in a browser)")
+    typer.echo(f"next: {shlex.join(['mmpo', 'push', str(run)])} USER/NAME, to share the weights with their model card")
+
+
+def push(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Name of the model on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
+) -> None:
+    """Uploads a run's weights to the hub.
+
+    With their model card, recipe and scores; checkpoints and logs stay here.
+    """
+    from pipelines.model_card import push as push_run
+
+    url = push_run(run, name, private=private)
+    typer.echo(f"uploaded: {url}")
+    typer.echo("next: open it, and add the licence of your base model and data to the card")
