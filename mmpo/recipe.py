@@ -33,12 +33,14 @@ class _Section(BaseModel):
 class Lora(_Section):
     """Low-rank adaptation of the denoiser."""
 
-    rank: Positive = 16
+    rank: Positive = Field(
+        16, description="of the two matrices a layer gets; more can learn more and takes more memory"
+    )
     alpha: Number | None = Field(None, gt=0, description="scale numerator; default: the rank")
     targets: Literal["attention", "attention_convolutions"] | list[str] = Field(
         "attention", description="a named set of layers, or module names as peft takes them"
     )
-    dropout: Number = Field(0.0, ge=0, lt=1)
+    dropout: Number = Field(0.0, ge=0, lt=1, description="share of the adapter's inputs that is dropped while training")
     start: str | None = Field(
         None, description="LoRA to go on from (folder or .safetensors); it sets rank, alpha and targets"
     )
@@ -53,7 +55,7 @@ class Model(_Section):
     config: str | None = Field(
         None, description="of a single file: folder or hub name with its configs and tokenizer; default: by its kind"
     )
-    revision: str | None = None
+    revision: str | None = Field(None, description="branch, tag or commit of a hub name")
     variant: str | None = Field(None, description="weight files such as fp16")
     lora: Lora | None = Field(None, description="none: every weight of the denoiser is trained")
 
@@ -61,11 +63,11 @@ class Model(_Section):
 class Sampling(_Section):
     """How images are sampled, with the checkpoint's own scheduler."""
 
-    steps: Positive = 30
+    steps: Positive = Field(30, description="denoising steps")
     guidance: Number = Field(7.5, ge=0, description="classifier-free guidance scale; 1 is off")
-    batch_size: Positive = 4
-    height: Positive | None = None
-    width: Positive | None = None
+    batch_size: Positive = Field(4, description="images at once; they do not depend on it")
+    height: Positive | None = Field(None, description="pixels; default: the checkpoint's")
+    width: Positive | None = Field(None, description="pixels; default: the checkpoint's")
 
 
 class RewardSpec(_Section):
@@ -88,13 +90,13 @@ class OwnSamples(_Section):
 
     prompts: str = Field(description="shapes/train, shapes/tune, shapes/test, or a text file with a prompt a line")
     limit: Positive | None = Field(None, description="use the first so many prompts")
-    per_prompt: int = Field(4, ge=2)
-    reward: Reward
+    per_prompt: int = Field(4, ge=2, description="images per prompt")
+    reward: Reward = Field(description="name, or {name: ..., option: ...}")
     margin: Number = Field(0.0, ge=0, description="drop pairs whose scores differ by no more than this")
-    pairs: Literal["best_worst", "all"] = "best_worst"
+    pairs: Literal["best_worst", "all"] = Field("best_worst", description="one pair a prompt, or several")
     max_pairs_per_prompt: Positive = Field(3, description="upper limit for pairs: all")
     sampling: Sampling = Sampling()
-    seed: NonNegative = 0
+    seed: NonNegative = Field(0, description="of the noise")
 
 
 class Data(_Section):
@@ -109,8 +111,8 @@ class Data(_Section):
     rejected: str | None = Field(None, description="second image folder, stems as in data.path, which holds the chosen")
     streaming: bool = Field(True, description="read a hub data set as a stream; false downloads it once and keeps it")
     resolution: Positive | None = Field(None, description="pixels; default: what the checkpoint was trained at")
-    on_bad_row: Literal["skip", "error"] = "skip"
-    limit: Positive | None = None
+    on_bad_row: Literal["skip", "error"] = Field("skip", description="skipped rows are counted and named")
+    limit: Positive | None = Field(None, description="the first so many pairs")
     cache: str | None = Field(None, description="folder of the latent and text caches; default: data.path/.cache")
     make: OwnSamples | None = None
 
@@ -119,14 +121,16 @@ class Method(_Section):
     """Loss x log-likelihood x reference. The loss's own options stand beside its name."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-    loss: str = "dpo"
+    loss: str = Field("dpo", description="`mmpo losses` lists them")
     weight: Number = Field(1.0, gt=0, description="multiplies the loss")
-    adapter: Literal["auto", "denoising", "flow"] = "auto"
+    adapter: Literal["auto", "denoising", "flow"] = Field("auto", description="auto goes by the checkpoint")
     reference: Literal["auto", "adapters_off", "frozen_adapter", "frozen_copy"] = Field(
         "auto",
         description="adapters_off: a LoRA's base; frozen_adapter: the LoRA it starts from; frozen_copy: a second model",
     )
-    beta_convention: Literal["half_mean", "mean", "half_sum"] = "half_mean"
+    beta_convention: Literal["half_mean", "mean", "half_sum"] = Field(
+        "half_mean", description="half_mean: official Diffusion-DPO; mean: diffusers' scripts; half_sum: summed errors"
+    )
     error: Literal["prediction", "epsilon"] = Field(
         "prediction", description="space of the squared error; epsilon converts a v-prediction first"
     )
@@ -161,30 +165,30 @@ class Method(_Section):
 class Optim(_Section):
     """AdamW and its schedule."""
 
-    lr: Number = Field(1e-5, gt=0)
+    lr: Number = Field(1e-5, gt=0, description="learning rate; LoRA takes more than a full fine-tune")
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine"] = "constant_with_warmup"
-    warmup_steps: NonNegative = 0
+    warmup_steps: NonNegative = Field(0, description="steps over which the rate rises from 0")
     weight_decay: Number = Field(1e-2, ge=0)
     betas: tuple[Decay, Decay] = (0.9, 0.999)
     eps: Number = Field(1e-8, gt=0)
-    max_grad_norm: Number = Field(1.0, gt=0)
+    max_grad_norm: Number = Field(1.0, gt=0, description="longer gradients are shortened to this")
 
 
 class Train(_Section):
     """The loop."""
 
-    steps: Positive = 1000
+    steps: Positive = Field(1000, description="optimiser steps")
     batch_size: Positive = Field(8, description="pairs per optimiser step, over all processes and accumulation")
     micro_batch_size: Positive | None = Field(None, description="pairs per forward and process; default: all at once")
     precision: Literal["fp32", "bf16", "fp16", "fp64"] = Field(
         "bf16", description="of the forward; losses are float32 always. fp64 runs all in float64, to debug"
     )
-    seed: NonNegative = 0
-    gradient_checkpointing: bool = False
+    seed: NonNegative = Field(0, description="of order, noise, timesteps and new weights")
+    gradient_checkpointing: bool = Field(False, description="less memory, about a third more time")
     ema: Number | None = Field(None, gt=0, lt=1, description="decay of the moving average that is saved")
-    checkpoint_every: Positive = 200
-    keep_checkpoints: Positive = 2
-    log_every: Positive = 1
+    checkpoint_every: Positive = Field(200, description="steps between states that --resume goes on from")
+    keep_checkpoints: Positive = Field(2, description="the newest so many")
+    log_every: Positive = Field(1, description="steps between lines of metrics.jsonl")
     report_to: list[Literal["tensorboard", "wandb"]] = Field(
         ["tensorboard"], description="beside metrics.jsonl, which is always written"
     )
@@ -213,17 +217,17 @@ class Previews(_Section):
 class Evaluation(_Section):
     """Held-out preferences while training, and `mmpo eval` after it."""
 
-    every: Positive = 100
-    held_out_pairs: NonNegative = 256
+    every: Positive = Field(100, description="steps between held-out evaluations")
+    held_out_pairs: NonNegative = Field(256, description="kept from training by prompt, at most a fifth; 0 is none")
     draws: Positive = Field(2, description="noise draws per pair and timestep band")
     guard: Guard = Guard()
     previews: Previews = Previews()
     prompts: str | None = Field(None, description="shapes/tune, shapes/test, or a text file with a prompt a line")
-    limit: Positive | None = None
+    limit: Positive | None = Field(None, description="the first so many prompts")
     samples: Positive = Field(4, description="images per prompt")
-    seed: NonNegative = 0
+    seed: NonNegative = Field(0, description="of the noise, the same for base and tuned")
     sampling: Sampling = Sampling()
-    rewards: list[Reward] = []
+    rewards: list[Reward] = Field([], description="names, or {name: ..., option: ...}")
     settings_tried: Positive | None = Field(
         None, description="how many settings were compared before this one; stands beside the scores"
     )

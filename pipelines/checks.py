@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import rewards
-from mmpo.data.readers import detect, is_local
-from mmpo.data.shards import columns_of
-from mmpo.recipe import Recipe
+from mmpo.data.readers import check_first, open_pairs
+from mmpo.data.source_paths import is_here, is_local
+from mmpo.recipe import Data, Recipe
 from mmpo.suggest import one_of
 from pipelines.prompts import load_prompts
 
 
 def check_recipe(recipe: Recipe, *, data_is_here: bool = True) -> None:
-    """Refuses rewards, prompts, local data or columns that are not there, before hours of training and not after.
+    """Refuses rewards, prompts, data or columns that are not there, before hours of training and not after.
 
     Args:
         recipe: what is to be run.
-        data_is_here: a local data path must exist; a dry run may come before the data.
+        data_is_here: the data must exist, here or on the hub; a dry run may come before the data.
     Raises:
         ValueError: names what is missing and the nearest valid name.
     """
@@ -27,8 +27,34 @@ def check_recipe(recipe: Recipe, *, data_is_here: bool = True) -> None:
             raise ValueError(f"reward: {one_of(spec.name, known)}")
     if recipe.evaluation.prompts is not None:
         load_prompts(recipe.evaluation.prompts, recipe.evaluation.limit)
-    data = recipe.data
-    if data.make is None and is_local(data.path) and (data_is_here or Path(data.path).exists()):
-        detect(columns_of(Path(data.path)), data.path, data.format)
     if recipe.data.make is not None:
         load_prompts(recipe.data.make.prompts, recipe.data.make.limit)
+    elif data_is_here or is_here(recipe.data.path):
+        opened = open_pairs(recipe.data.path, **pair_options(recipe.data))
+        if is_local(recipe.data.path):  # the first rows of a stream may be many megabytes
+            check_first(opened, recipe.data.path)
+
+
+def pair_options(data: Data) -> dict[str, Any]:
+    """What a recipe says of how its pairs are read, as `open_pairs` and `read_pairs` take it."""
+    return {
+        "format": data.format,
+        "split": data.split,
+        "columns": data.columns,
+        "rejected": data.rejected,
+        "streaming": data.streaming,
+    }
+
+
+def describe_data(data: Data) -> str:
+    """What stands at `data.path`, in words; a data set on the hub is not asked for.
+
+    Raises:
+        ValueError: it is there and cannot be read as pairs.
+    """
+    if not is_here(data.path):
+        where = "still to be put there" if is_local(data.path) else "a data set on the hub, or still to be put there"
+        return f"not on this machine ({where})"
+    opened = open_pairs(data.path, **pair_options(data))
+    rows = f", {opened.source.total:,} rows" if opened.source.total is not None else ""
+    return f"format {opened.format.name} ({opened.source.layout}{rows})"

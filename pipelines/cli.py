@@ -91,14 +91,27 @@ def _understood(arguments: list[str]) -> list[str]:
         return arguments
     from pipelines.flags import translate
 
-    options = " ".join(cli_runs.LAUNCHER).replace("=", " ").split()
-    at = options.index("--num_processes") + 1 if "--num_processes" in options else len(options)
-    count = int(options[at]) if at < len(options) and options[at].isdigit() else 1
-    translated = translate(arguments, num_processes=count)
+    translated = translate(arguments, num_processes=_process_count(cli_runs.LAUNCHER))
     if int(os.environ.get("RANK", "0")) == 0:
         for note in translated.notes:
             print(f"note: {note}", file=sys.stderr)
     return translated.arguments
+
+
+def _process_count(launcher: list[str]) -> int:
+    """Processes that the training will have: what the launcher is told or told us, or one for each GPU."""
+    options = " ".join(launcher).replace("=", " ").split()
+    at = options.index("--num_processes") + 1 if "--num_processes" in options else len(options)
+    if at < len(options) and options[at].isdigit():
+        return int(options[at])
+    if os.environ.get("WORLD_SIZE", "").isdigit():
+        return int(os.environ["WORLD_SIZE"])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return max(1, len([device for device in visible.split(",") if device.strip() not in ("", "-1")]))
+    from pipelines.environment import gpus
+
+    return max(1, len(gpus()))
 
 
 def _check_packages() -> None:

@@ -13,12 +13,13 @@ from accelerate import Accelerator
 from mmpo.data.cache import TensorCache
 from mmpo.data.encoding import Caches, EncodedRow, encode_groups
 from mmpo.data.readers import ReadReport, read_pairs
-from mmpo.data.shards import count_rows
+from mmpo.data.source_paths import local_path
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import encode_images
 from mmpo.models.loading import weights_hash
 from mmpo.recipe import Recipe
 from mmpo.training.metrics import Console
+from pipelines.checks import pair_options
 from pipelines.own_samples import is_made, make_pairs
 
 Say = Callable[[str], None]
@@ -58,12 +59,11 @@ def encode_data(
         for dropped in caches.latents.dropped + caches.texts.dropped:
             say(f"warning: a damaged cache file is computed again: {dropped}")
         report = ReadReport()
-        groups = read_pairs(
-            data.path, format=data.format, split=data.split, limit=data.limit, on_bad_row=data.on_bad_row, report=report
-        )
-        total = count_rows(Path(data.path)) if Path(data.path).exists() else 0
+        options = {**pair_options(data), "limit": data.limit, "on_bad_row": data.on_bad_row, "report": report}
+        groups = read_pairs(data.path, **options)
+        total = min((n for n in (data.limit, report.total) if n is not None), default=0)
         done = Counter[str]()
-        with Console(data.limit or total, start=0, enabled=accelerator.is_main_process, title="encode") as console:
+        with Console(total, start=0, enabled=accelerator.is_main_process, title="encode") as console:
 
             def encoded(count: int) -> None:
                 done["rows"] += count
@@ -79,19 +79,20 @@ def encode_data(
                 report=report,
                 progress=encoded,
             )
+    if not rows:
+        raise ValueError(report.nothing(data.path))
     _tell(report, data.path, say)
     return rows, caches
 
 
 def _cache_folder(path: str) -> Path:
-    place = Path(path)
+    place = local_path(path)
     return (place if place.is_dir() else place.parent if place.exists() else Path("runs")) / ".cache"
 
 
 def _tell(report: ReadReport, path: str, say: Say) -> None:
     counts = report.counts
-    left_out = [f"{counts[name]} {name}" for name in ("ties", "bad", "duplicates") if counts[name]]
-    say(f"{path}: {counts['rows']} rows" + (f", left out: {', '.join(left_out)}" if left_out else ""))
+    say(f"{path}: {counts['rows']} rows" + (f", left out: {report.left_out}" if report.left_out else ""))
     for message in report.bad:
         say(f"warning: skipped {message}")
     if counts["bad"] > len(report.bad):

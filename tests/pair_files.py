@@ -1,7 +1,8 @@
-"""Parquet files of pairs as other people's tools write them, and what our reader makes of them."""
+"""Preference rows and files as other people's tools write them, and what our reader makes of them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,8 @@ from mmpo.records import Group
 A, B, C = picture(1), picture(2), picture(3)
 PAIR = {"prompt": "a red cat", "chosen": A, "rejected": B}
 RANKED = {"prompt": "a red cat", "images": [A, B, C], "rank": [2, 3, 1]}
+# Columns and values as published with each data set (names as on the Hugging Face hub).
+# yuvalkirstain/pickapic_v2, parquet
 PICK_A_PIC = {
     "are_different": True,
     "best_image_uid": "uid-0",
@@ -63,12 +66,86 @@ PICK_A_PIC_SCHEMA = pa.schema(
 )
 
 NAN = float("nan")
+HPDV3 = {  # MizzenAI/HPDv3, a JSON list; path1 is the preferred image
+    "prompt": "a red cat",
+    "path1": "images/a.png",
+    "path2": "images/b.png",
+    "model1": "flux",
+    "model2": "sdxl",
+    "confidence": None,
+    "choice_dist": None,
+    "source": "midjourney",
+}
+HPDV2 = {  # ymhao/HPDv2, train.json
+    "human_preference": [1, 0],
+    "prompt": "a red cat",
+    "file_path": ["images/a.png", "images/b.png"],
+}
+IMAGE_REWARD = {  # THUDM/ImageRewardDB, the JSON of its repository; 1 is best
+    "id": "000864-0061",
+    "prompt": "a red cat",
+    "generations": ["images/c.png", "images/a.png", "images/b.png"],
+    "ranking": [2, 1, 3],
+}
+VOTES = {  # Rapidata/700k_Human_Preference_Dataset_FLUX_SD3_MJ_DALLE3, parquet
+    "prompt": "a red cat",
+    "image1": {"bytes": A, "path": "a.png"},
+    "image2": {"bytes": B, "path": "b.png"},
+    "votes_image1": 20,
+    "votes_image2": 6,
+    "model1": "flux",
+    "model2": "dalle-3",
+    "detailed_results": "[]",
+    "image1_path": "flux/1.png",
+    "image2_path": "dalle-3/1.png",
+}
+OPEN_IMAGE_PREFERENCES = {  # data-is-better-together/open-image-preferences-v1-binarized, parquet
+    "id": 5,
+    "prompt": "a red cat",
+    "chosen": {"bytes": A, "path": None},
+    "rejected": {"bytes": B, "path": None},
+    "chosen_model": "dev",
+    "rejected_model": "sd",
+    "evolution": "quality",
+    "category": "Animals",
+    "sub_category": "Cats",
+}
 
 
 def write(folder: Path, rows: Sequence[dict[str, Any]], name: str = "a", schema: pa.Schema | None = None) -> Path:
     """A parquet file of rows, by pyarrow alone, as other people's tools write it."""
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), folder / f"{name}.parquet")
+    return folder
+
+
+def write_images(folder: Path) -> Path:
+    """`images/a.png`, `b.png` and `c.png` in a folder."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for name, data in (("a", A), ("b", B), ("c", C)):
+        (folder / "images" / f"{name}.png").write_bytes(data)
+    return folder
+
+
+def write_lines(folder: Path, rows: Sequence[Any], name: str = "train.jsonl") -> Path:
+    """A JSON value a line; a text is written as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / name
+
+
+def write_sides(
+    folder: Path, pairs: dict[str, str | None], sides: tuple[str, str] = ("w", "l"), caption: str = ".txt"
+) -> Path:
+    """Image folders: {stem: caption beside the chosen image, or None for no caption}."""
+    for stem, text in pairs.items():
+        for side, data in zip(sides, (A, B), strict=True):
+            file = folder / side / f"{stem}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(data)
+        if text is not None:
+            (folder / sides[0] / f"{stem}{caption}").write_text(text, encoding="utf-8")
     return folder
 
 

@@ -26,7 +26,7 @@ BAD_ROWS = [
     (RANKED, {"images": [A, None, C]}, "images"),
     (RANKED, {"rank": None}, "rank"),
     (RANKED, {"rank": [1, 2]}, "rank"),
-    (RANKED, {"images": [A], "rank": [1]}, "rank"),
+    (RANKED, {"images": [A], "rank": [1]}, "images"),
     (RANKED, {"rank": [1, None, 2]}, "rank"),
     (RANKED, {"rank": [NAN, 1.0, 2.0]}, "rank"),
 ]
@@ -98,7 +98,7 @@ def test_unknown_columns_list_what_was_found_and_what_each_format_needs(tmp_path
     message = str(caught.value)
     assert str(folder) in message
     for fmt in FORMATS.values():
-        assert f"{fmt.name} needs {', '.join(fmt.columns)}" in message
+        assert fmt.needs in message
 
 
 def test_a_named_format_says_which_columns_are_missing(tmp_path: Path) -> None:
@@ -110,11 +110,11 @@ def test_a_named_format_says_which_columns_are_missing(tmp_path: Path) -> None:
 def test_nothing_to_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data\.path .*nowhere: no such file or folder"):
         read(tmp_path / "nowhere")
-    (tmp_path / "images.tar").write_text("")
-    with pytest.raises(ValueError, match=r"no \.parquet files in it; found: images\.tar"):
+    (tmp_path / "notes.md").write_text("")
+    with pytest.raises(ValueError, match=r"no preference data in it; found: notes\.md\..*\.parquet.*w/ and l/"):
         read(tmp_path)
-    with pytest.raises(ValueError, match=r"images\.tar: not a readable parquet file"):
-        read(tmp_path / "images.tar")
+    with pytest.raises(ValueError, match=r"notes\.md: not a readable parquet file.*tables are files named \.parquet"):
+        read(tmp_path / "notes.md")
     (tmp_path / "a.parquet").write_text("PAR1, it says, but it is not")
     with pytest.raises(ValueError, match=r"a\.parquet: not a readable parquet file"):
         read(tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
+import struct
 import warnings
 from typing import Any
 
@@ -73,12 +75,82 @@ def test_a_photograph_stands_as_datasets_shows_it() -> None:
         (as_file(Image.new("1", (9000, 9000)), "PNG"), r"9000x9000 pixels; the limit is 64000000"),
         (as_file(Image.new("1", (10_000, 10_000)), "PNG"), "limit"),
         (as_file(Image.new("1", (20_000, 20_000)), "PNG"), "limit"),
+        (b"<!DOCTYPE html><html>404</html>", "not an image file.*web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "not an image file.*git lfs pull"),
+        (b"\0\0\0\x1cftypheic" + bytes(40), "not an image file.*HEIC.*save it as PNG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image file"),
+        (as_file(Image.new("RGB", (1, 1)), "PNG"), "1x1 pixels, a placeholder"),
+        (as_file(Image.new("RGB", (4, 10_000)), "PNG"), "4x10000 pixels; one side is over 16 times.*crop it"),
+        (as_file(Image.new("RGB", (1, 10_000)), "PNG"), "1x10000 pixels, a placeholder"),
+        (as_file(Image.new("F", (8, 6), 0.5), "TIFF"), "float pixels.*8 bits"),
     ],
-    ids=["empty", "text", "svg", "truncated jpeg", "truncated png", "81 Mpixel", "100 Mpixel", "400 Mpixel"],
-)
+    ids=["empty", "text", "svg", "truncated jpeg", "truncated png", "81 Mpixel", "100 Mpixel", "400 Mpixel", "web page",
+         "git lfs", "heic", "eps", "1x1", "4x10000", "1x10000", "float"],
+)  # fmt: skip
 def test_a_bad_image_is_a_value_error_that_says_what_is_wrong(data: bytes, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         decode(data)
+
+
+FRAMES = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_an_animation_is_refused_and_one_frame_of_it_is_not(kind: str) -> None:
+    """The first frame is often not the one that was judged."""
+    with pytest.raises(ValueError, match=rf"the {kind} image has 3 frames; give one frame"):
+        decode(as_file(FRAMES[0], kind, save_all=True, append_images=FRAMES[1:]))
+    assert decode(as_file(FRAMES[0], kind, save_all=True)).size == (8, 6)
+
+
+def test_the_preview_inside_a_cameras_jpeg_is_no_second_frame() -> None:
+    data = as_file(FRAMES[0], "MPO", save_all=True, append_images=FRAMES[1:])
+    assert Image.open(io.BytesIO(data)).n_frames == 3  # type: ignore[attr-defined]
+    assert np.abs(np.asarray(decode(data)).astype(int) - (255, 0, 0)).max() <= 3
+
+
+@pytest.mark.parametrize("size", [(4, 64), (64, 4), (4, 4)])
+def test_long_and_small_pictures_within_the_limits_are_read(size: tuple[int, int]) -> None:
+    assert decode(as_file(Image.new("RGB", size), "PNG")).size == size
+
+
+def test_a_broken_exif_block_is_a_value_error_or_ignored() -> None:
+    data = as_file(Image.new("RGB", (8, 4)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + bytes(20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # Pillow's, on metadata
+        with contextlib.suppress(ValueError):
+            assert decode(data).size == (8, 4)
+
+
+def ink_profile(tables: dict[tuple[int, ...], tuple[int, int, int]]) -> bytes:
+    """A CMYK profile: Lab bytes (L·255/100, a + 128, b + 128) at each of the 16 corners of the ink cube."""
+    identity = bytes(range(256))
+    corners = b"".join(bytes(tables[key]) for key in itertools.product((0, 1), repeat=4))
+    matrix = struct.pack(">9i", *(65536 if k in (0, 4, 8) else 0 for k in range(9)))
+    lut = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + matrix + identity * 4 + corners + identity * 3
+    lut += bytes(-len(lut) % 4)
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    offset = 128 + 4 + 2 * 12
+    tags = struct.pack(">I4sII4sII", 2, b"A2B0", offset, len(lut), b"wtpt", offset + len(lut), len(white))
+    size = offset + len(lut) + len(white)
+    header = struct.pack(
+        ">I4sI4s4s4s12s4s4sIIIQI3i4s44x", size, b"test", 0x02400000, b"prtr", b"CMYK", b"Lab ",
+        struct.pack(">6H", 2026, 1, 1, 0, 0, 0), b"acsp", bytes(4), 0, 0, 0, 0, 0, 63190, 65536, 54061, bytes(4),
+    )  # fmt: skip
+    assert len(header) == 128
+    return header + tags + lut + white
+
+
+def test_cmyk_is_converted_by_the_profile_in_the_file() -> None:
+    """Inks of which any mixture prints middle grey: L 50, a 0, b 0 is 119 in sRGB; subtraction would give red."""
+    grey = dict.fromkeys(itertools.product((0, 1), repeat=4), (128, 128, 128))
+    grey |= {(0, 0, 0, 0): (255, 128, 128), (1, 1, 1, 1): (0, 128, 128)}
+    inks = Image.new("CMYK", (8, 6), (0, 255, 255, 0))
+    by_profile = decode(as_file(inks, "JPEG", quality=95, icc_profile=ink_profile(grey)))
+    assert by_profile.mode == "RGB"
+    assert np.abs(np.asarray(by_profile).astype(int) - 119).max() <= 2
+    broken = decode(as_file(inks, "JPEG", quality=95, icc_profile=b"no profile"))
+    assert np.abs(np.asarray(broken).astype(int) - (255, 0, 0)).max() <= 3
 
 
 def test_the_size_limit_is_on_the_header_not_on_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

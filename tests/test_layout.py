@@ -175,8 +175,10 @@ def test_pipelines_load_rewards_by_name() -> None:
 
 def torch_free() -> list[str]:
     """Modules that must be importable in no time, because the command line needs them before anything is valid."""
-    light = ["recipe", "recipe_files", "records", "loss_table", "suggest", "files", "beta"]
-    return [*(f"mmpo.{name}" for name in light), "pipelines.cli", "pipelines.prompts", "pipelines.launch"]
+    light = ["recipe", "recipe_files", "recipe_comments", "recipe_schema", "records", "loss_table", "suggest", "files"]
+    programs = ["cli", "cli_runs", "cli_tools", "data_cli", "doctor", "environment", "flags", "flag_table"]
+    programs += ["flag_meanings", "init", "launch", "listing", "presets", "prompts"]
+    return [*(f"mmpo.{name}" for name in [*light, "beta", "citations"]), *(f"pipelines.{name}" for name in programs)]
 
 
 @pytest.mark.parametrize("name", torch_free())

@@ -1,17 +1,20 @@
-"""Other people's preference rows as groups: a table of formats, each a small pure function."""
+"""Other people's preference rows as groups: a source gives rows, a format makes pairs of them."""
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from mmpo.data.rows import group_from_row
-from mmpo.data.shards import columns_of, read_rows
-from mmpo.records import Candidate, Group, Prompt, bytes_hash, content_id
+from mmpo.data.format_columns import our_names, renamed
+from mmpo.data.formats import FORMATS, KNOWN, Format, detect
+from mmpo.data.source_paths import is_local
+from mmpo.data.source_rows import Row, Source
+from mmpo.data.sources import open_source
+from mmpo.records import Group
+
+__all__ = ["FORMATS", "OpenPairs", "ReadReport", "check_first", "detect", "is_local", "open_pairs", "read_pairs"]
 
 
 @dataclass
@@ -19,12 +22,14 @@ class ReadReport:
     """What reading left out, and why.
 
     Args:
-        counts: "rows", "pairs", "ties" and one entry per kind of bad row.
+        counts: "rows", "pairs", "ties", "bad" and "duplicates".
         bad: the first messages, each naming file and row.
+        total: rows to read, where that was cheap to know.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
+    total: int | None = None
 
     def add_bad(self, message: str) -> None:
         """Counts a bad row and keeps the first twenty messages."""
@@ -32,118 +37,53 @@ class ReadReport:
         if len(self.bad) < 20:
             self.bad.append(message)
 
+    @property
+    def left_out(self) -> str:
+        """How many rows were left out, by kind; empty where none was."""
+        return ", ".join(f"{self.counts[name]} {name}" for name in ("ties", "bad", "duplicates") if self.counts[name])
 
-@dataclass(frozen=True)
-class Format:
-    """One layout of columns.
+    def nothing(self, path: str) -> str:
+        """The message where no row can be used, with the first reasons."""
+        first = "".join(f"\n  {message}" for message in self.bad[:3])
+        left_out = f" ({self.left_out})" if self.left_out else ""
+        reasons = f"; the first bad rows:{first}" if first else ""
+        return f"data.path {path}: no training pairs are left of {self.counts['rows']} rows{left_out}{reasons}"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPairs:
+    """Rows that were found, and the format that reads them.
 
     Args:
-        name: as recipes name it.
-        columns: needed for this format; the first match in the table wins.
-        read: row, its source -> a pair, or None for a tie. A ValueError names what is wrong with the row.
+        columns: {our name: theirs}, to rename each row by.
     """
 
-    name: str
-    columns: tuple[str, ...]
-    read: Callable[[Mapping[str, Any], str], Group | None]
+    source: Source
+    format: Format
+    columns: Mapping[str, str]
 
 
-def image_bytes(value: Any, column: str) -> bytes:
-    """Bytes of an image column: raw binary, or the `{bytes, path}` of `datasets.Image`.
+def open_pairs(
+    path: str,
+    *,
+    format: str = "auto",
+    split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    rejected: str | None = None,
+    streaming: bool = True,
+) -> OpenPairs:
+    """Finds the rows at a path and the format of their columns, and reads no pair yet.
 
     Raises:
-        ValueError: null, or a path without bytes.
+        ValueError: nothing to read, no rows, or columns that no format knows.
     """
-    if isinstance(value, Mapping):
-        value = value.get("bytes")
-    if isinstance(value, bytes | bytearray) and value:
-        return bytes(value)
-    raise ValueError(f"column '{column}' holds no image bytes")
-
-
-def _prompt(row: Mapping[str, Any], column: str) -> str:
-    text = row.get(column)
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError(f"column '{column}' is empty")
-    return text
-
-
-def _read_pairs(row: Mapping[str, Any], source: str) -> Group:
-    text = _prompt(row, "prompt")
-    images = [image_bytes(row[column], column) for column in ("chosen", "rejected")]
-    return group_from_row(row, images, source=source, group_id=content_id("pair", text, *map(bytes_hash, images)))
-
-
-def _read_pick_a_pic(row: Mapping[str, Any], source: str) -> Group | None:
-    label = row["label_0"]
-    if label not in (0, 0.5, 1):
-        raise ValueError(f"column 'label_0' is {label!r}; expected 0, 0.5 or 1")
-    if row.get("has_label") is False:
-        raise ValueError("column 'has_label' is false: nobody compared these two images")
-    if row.get("label_1") is not None and row["label_1"] != 1 - label:
-        raise ValueError(
-            f"columns 'label_0' and 'label_1' are {label!r} and {row['label_1']!r}; they contradict each other"
-        )
-    if label == 0.5:
-        return None
-    text = _prompt(row, "caption")
-    first, second = (image_bytes(row[column], column) for column in ("jpg_0", "jpg_1"))
-    chosen, rejected = (first, second) if label == 1 else (second, first)
-    models = (row.get("model_0"), row.get("model_1"))
-    made = [{"model": model} for model in (models if label == 1 else models[::-1])]
-    return Group(
-        id=content_id("pick_a_pic", row.get("ranking_id"), text, bytes_hash(chosen), bytes_hash(rejected)),
-        prompt=Prompt(text, split=row.get("split") or ""),
-        candidates=[Candidate(chosen, made[0]), Candidate(rejected, made[1])],
-        source=source,
-    )
-
-
-def _read_ranked(row: Mapping[str, Any], source: str) -> Group | None:
-    text = _prompt(row, "prompt")
-    images = [image_bytes(value, "images") for value in row["images"] or []]
-    rank = row["rank"] or []
-    if len(images) < 2 or len(rank) != len(images):
-        raise ValueError(f"columns 'images' and 'rank' hold {len(images)} and {len(rank)} values; expected equal, 2 up")
-    if any(not isinstance(value, int | float) or not math.isfinite(value) for value in rank):
-        raise ValueError(f"column 'rank' is {rank!r}; expected a finite number per image, 1 is best")
-    best, worst = rank.index(min(rank)), rank.index(max(rank))
-    if rank[best] == rank[worst]:
-        return None
-    pair = [images[best], images[worst]]
-    return Group(
-        id=content_id("ranked", row.get("id"), text, *map(bytes_hash, pair)),
-        prompt=Prompt(text, row.get("key") or "", row.get("split") or ""),
-        candidates=[Candidate(image) for image in pair],
-        source=source,
-    )
-
-
-FORMATS = {
-    fmt.name: fmt
-    for fmt in (
-        Format("pairs", ("prompt", "chosen", "rejected"), _read_pairs),
-        Format("pick_a_pic", ("caption", "jpg_0", "jpg_1", "label_0"), _read_pick_a_pic),
-        Format("ranked", ("prompt", "images", "rank"), _read_ranked),
-    )
-}
-
-
-def detect(columns: list[str], where: str, name: str = "auto") -> Format:
-    """The format of these columns, or the named one if its columns are there.
-
-    Raises:
-        ValueError: lists the columns that were found and what each format needs.
-    """
-    candidates = [FORMATS[name]] if name != "auto" else list(FORMATS.values())
-    for candidate in candidates:
-        if set(candidate.columns) <= set(columns):
-            return candidate
-    needs = "; ".join(f"{c.name} needs {', '.join(c.columns)}" for c in candidates)
-    missing = ""
-    if len(candidates) == 1:
-        missing = f" missing: {', '.join(c for c in candidates[0].columns if c not in columns)};"
-    raise ValueError(f"{where}:{missing} found the columns {', '.join(columns) or 'none'}; {needs}")
+    if format != "auto" and format not in FORMATS:
+        raise ValueError(f"data.format: unknown name '{format}'; valid: auto, {', '.join(FORMATS)}")
+    source = open_source(path, split=split, rejected=rejected, streaming=streaming)
+    if source.total == 0 or not source.columns:
+        raise ValueError(f"data.path {path}: no rows in it ({source.layout})")
+    names = our_names(source.columns, columns or {}, KNOWN, path)
+    return OpenPairs(source, detect(names, path, format), dict(columns or {}))
 
 
 def read_pairs(
@@ -151,16 +91,22 @@ def read_pairs(
     *,
     format: str = "auto",
     split: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    rejected: str | None = None,
+    streaming: bool = True,
     limit: int | None = None,
     on_bad_row: str = "skip",
     report: ReadReport | None = None,
 ) -> Iterator[Group]:
-    """Pairs, chosen first, from a folder of parquet shards, a parquet file, or a data set on the hub.
+    """Pairs, chosen first, from table files, image folders, a saved data set, or a data set on the hub.
 
     Args:
         path: where the rows are; ranked rows give their best and worst candidate.
         format: a key of `FORMATS`, or "auto" by columns.
-        split: of a hub data set.
+        split: of a data set with several.
+        columns: {ours: theirs}, renamed before anything looks at them.
+        rejected: the folder of the rejected images, where `path` is that of the chosen ones.
+        streaming: of a data set on the hub; false downloads it once and keeps it.
         limit: stop after so many pairs.
         on_bad_row: "skip" counts a bad row in `report`; "error" raises.
         report: is filled while reading.
@@ -168,22 +114,42 @@ def read_pairs(
         ValueError: nothing to read, unknown columns, or a bad row where that is fatal.
     """
     report = report if report is not None else ReadReport()
-    if is_local(path):
-        columns, rows = columns_of(Path(path)), read_rows(Path(path))
-    else:
-        columns, rows = _hub_rows(path, split or "train")
-    fmt = detect(columns, path, format)
-    for source, row in rows:
+    opened = open_pairs(path, format=format, split=split, columns=columns, rejected=rejected, streaming=streaming)
+    report.total = opened.source.total
+    return _pairs(opened, limit, on_bad_row, report)
+
+
+def check_first(opened: OpenPairs, path: str, rows: int = 1000) -> None:
+    """Reads until the first pair, so that a wrong folder of images shows before hours of work.
+
+    Raises:
+        ValueError: there is no pair at all, or each of the first `rows` rows is bad.
+    """
+    report = ReadReport()
+    for row in itertools.islice(opened.source.rows(), rows):
+        report.counts["rows"] += 1
+        try:
+            if _pair_of(row, opened) is not None:
+                return
+        except ValueError as error:
+            report.add_bad(f"{row.place}: {error}")
+        else:
+            report.counts["ties"] += 1
+    if report.counts["rows"] < rows or report.counts["bad"] == rows:
+        raise ValueError(report.nothing(path))
+
+
+def _pairs(opened: OpenPairs, limit: int | None, on_bad_row: str, report: ReadReport) -> Iterator[Group]:
+    for row in opened.source.rows():
         if limit is not None and report.counts["pairs"] >= limit:
             return
         report.counts["rows"] += 1
         try:
-            _check_columns(fmt, row)
-            group = fmt.read(row, source)
+            group = _pair_of(row, opened)
         except ValueError as error:
             if on_bad_row == "error":
-                raise ValueError(f"{source}: {error}") from None
-            report.add_bad(f"{source}: {error}")
+                raise ValueError(f"{row.place}: {error}") from None
+            report.add_bad(f"{row.place}: {error}")
             continue
         if group is None:
             report.counts["ties"] += 1
@@ -192,31 +158,12 @@ def read_pairs(
         yield group
 
 
-def is_local(path: str) -> bool:
-    """Whether `data.path` means a place on this machine, or else a data set on the hub."""
-    return Path(path).exists() or Path(path).is_absolute() or path.startswith(".")
-
-
-def _check_columns(fmt: Format, row: Mapping[str, Any]) -> None:
-    """A later shard may lack a column that the first one has."""
-    missing = [column for column in fmt.columns if column not in row]
+def _pair_of(row: Row, opened: OpenPairs) -> Group | None:
+    """The row's pair. A later file may lack a column that the first one has."""
+    if row.fault:
+        raise ValueError(row.fault)
+    values = renamed(row.values, opened.columns)
+    missing = opened.format.missing(values)
     if missing:
-        raise ValueError(f"column '{missing[0]}' is missing; found {', '.join(row)}")
-
-
-def _hub_rows(path: str, split: str) -> tuple[list[str], Iterator[tuple[str, dict[str, Any]]]]:
-    from datasets import Image, load_dataset
-
-    try:
-        data = load_dataset(path, split=split, streaming=True)
-    except Exception as error:
-        raise ValueError(
-            f"data.path {path}: no such file or folder, and the hub gave no data set of that name "
-            f"({type(error).__name__})"
-        ) from None
-    features = data.features or {}
-    for column, feature in features.items():
-        if isinstance(feature, Image):
-            data = data.cast_column(column, Image(decode=False))
-    columns = list(features) or list(next(iter(data)))
-    return columns, ((f"{path} ({split}), row {number}", row) for number, row in enumerate(data))
+        raise ValueError(f"column '{missing[0]}' is missing; found {', '.join(row.values) or 'none'}")
+    return opened.format.read(replace(row, values=values))

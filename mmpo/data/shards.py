@@ -72,15 +72,12 @@ def parquet_files(path: Path) -> list[Path]:
     return files
 
 
-def count_rows(path: Path) -> int:
-    """Rows of a parquet file or of a folder's shards, from their footers alone; unreadable files count as empty."""
-    total = 0
-    for file in parquet_files(path):
-        try:
-            total += pq.read_metadata(file).num_rows
-        except (pa.ArrowInvalid, OSError):
-            continue
-    return total
+def count_rows(path: Path) -> int | None:
+    """Rows of a parquet file or of a folder's shards, from their footers alone; None where one cannot be read."""
+    try:
+        return sum(pq.read_metadata(file).num_rows for file in parquet_files(path))
+    except (pa.ArrowInvalid, OSError):
+        return None
 
 
 def columns_of(path: Path) -> list[str]:

@@ -1,0 +1,70 @@
+"""Values of a row's columns: captions and numbers, each checked, each fault named by its column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+LONGEST_PROMPT = 10_000
+
+
+def caption(row: Mapping[str, Any], column: str) -> str:
+    """The text of a prompt column, without a byte order mark at its start and line ends at its end.
+
+    Raises:
+        ValueError: no text, empty, absurdly long, or characters that no text has.
+    """
+    text = row.get(column)
+    if isinstance(text, bytes):
+        try:
+            text = text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"column '{column}' is not UTF-8; save the file as UTF-8") from None
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"column '{column}' holds {type(text).__name__}; expected text")
+    text = (text or "").removeprefix("\ufeff").rstrip("\r\n")
+    if not text.strip():
+        raise ValueError(f"column '{column}' is empty")
+    if len(text) > LONGEST_PROMPT:
+        raise ValueError(
+            f"column '{column}' has {len(text):,} characters, the limit is {LONGEST_PROMPT:,}; is it a prompt?"
+        )
+    if "\0" in text:
+        raise ValueError(f"column '{column}' holds a NUL character; was it UTF-16 or binary? save it as UTF-8")
+    broken = next((sign for sign in text if "\ud800" <= sign <= "\udfff"), None)
+    if broken is not None:
+        raise ValueError(
+            f"column '{column}' holds half a character (U+{ord(broken):04X}), so its text is damaged or not UTF-8; "
+            "save it as UTF-8"
+        )
+    return text
+
+
+def finite(value: Any, column: str) -> float:
+    """A finite number, also one written as text (CSV).
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"column '{column}' is {value!r}; expected a finite number")
+    return number
+
+
+def finites(row: Mapping[str, Any], column: str, count: int) -> list[float]:
+    """A list of so many finite numbers."""
+    values = row.get(column)
+    if not isinstance(values, list | tuple) or len(values) != count:
+        size = f"{len(values)} values" if isinstance(values, list | tuple) else repr(values)
+        raise ValueError(f"column '{column}' holds {size} for {count} images; expected one number per image")
+    return [finite(value, column) for value in values]
+
+
+def label(value: Any) -> str:
+    """A column that names a row, such as `key` or `split`; one of another kind says nothing to us."""
+    return value if isinstance(value, str) else str(value) if type(value) is int else ""

@@ -1,0 +1,195 @@
+"""`mmpo data ...`: look at preference pairs, count, split and convert them. Imports no torch at its top."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.data_source import Source, bad_lines, locate
+
+data_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at preference pairs before a GPU is touched: inspect, stats, split, convert.",
+)
+
+Place = Annotated[
+    str,
+    typer.Argument(metavar="PATH", help="Data: a folder, file or hub name. Or a recipe: its data and model are used."),
+]
+Output = Annotated[Path, typer.Argument(metavar="OUTPUT", help="A new folder; nothing is overwritten.")]
+Format = Annotated[str, typer.Option("--format", help="Name of the format; auto goes by the columns.")]
+Split = Annotated[str | None, typer.Option("--split", help="Read this split of the data only.")]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--columns", metavar="OURS=THEIRS", help="A column of another name; may be repeated."),
+]
+Rejected = Annotated[str | None, typer.Option("--rejected", help="Folder of the rejected images; PATH has the chosen.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read only the first so many pairs.")]
+ModelName = Annotated[
+    str | None, typer.Option("--model", help="Checkpoint (folder or hub name) whose tokenizers and resolution count.")
+]
+Resolution = Annotated[
+    int | None, typer.Option("--resolution", min=8, help="Pixels per side; default: the checkpoint's, or 512.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Another seed, other choices.")]
+
+
+@data_app.command("inspect")
+def inspect_command(
+    path: Place,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="So many random pairs.")] = 12,
+    seed: Seed = 0,
+    resolution: Resolution = None,
+    model: ModelName = None,
+    output: Annotated[Path, typer.Option("--output", help="The page.")] = Path("inspect.html"),
+    format: Format = "auto",
+    split: Split = None,
+    columns: Columns = None,
+    rejected: Rejected = None,
+    limit: Limit = None,
+) -> None:
+    """Draws random pairs as the model will see them, on one HTML page.
+
+    Reads all pairs once, or the first --limit.
+    """
+    source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    from pipelines.data_inspect import inspect_pairs, summary_lines, write_page
+
+    tokenizers, pixels, notes = _model_of(source, model, resolution)
+    found = inspect_pairs(source, rows=rows, seed=seed, resolution=pixels, tokenizers=tokenizers, notes=tuple(notes))
+    write_page(found, output)
+    _say(summary_lines(found))
+    _say(bad_lines(found.report))
+    typer.echo(f"written: {output} (open it in a browser)")
+    _next("data", "stats", path)
+
+
+@data_app.command("stats")
+def stats_command(
+    path: Place,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    resolution: Resolution = None,
+    model: ModelName = None,
+    format: Format = "auto",
+    split: Split = None,
+    columns: Columns = None,
+    rejected: Rejected = None,
+    limit: Limit = None,
+) -> None:
+    """Counts pairs, prompts, image sizes, duplicates, contradictions, models and score gaps.
+
+    Reads the headers of images and does not decode them.
+    """
+    source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    from mmpo.data.readers import ReadReport
+    from mmpo.files import write_json
+    from pipelines.data_stats import gather, stats_lines, summarise
+
+    tokenizers, pixels, notes = _model_of(source, model, resolution)
+    report = ReadReport()
+    tally = gather(source.read(report), report, tokenizers)
+    found = summarise(tally, report, path=source.path, format=source.format, resolution=pixels)
+    _say(stats_lines(found))
+    _say(notes)
+    _say(bad_lines(report))
+    if json_file is not None:
+        write_json(json_file, found)
+        typer.echo(f"written: {json_file}")
+    if found["pairs"] and set(found["splits"]) <= {"none", "train"} and not source.recipe:
+        _next("data", "split", path, "OUTPUT")
+    else:
+        _next("train", source.recipe or "RECIPE", *([] if source.recipe else [f"data.path={path}"]), "--dry-run")
+
+
+@data_app.command("split")
+def split_command(
+    path: Place,
+    output: Output,
+    tune: Annotated[float, typer.Option("--tune", help="Share of the pairs to choose settings on.")] = 0.0,
+    test: Annotated[float, typer.Option("--test", help="Share of the pairs to test on.")] = 0.1,
+    seed: Seed = 0,
+    similarity: Annotated[
+        str, typer.Option("--similarity", help="Prompts that share so much of their words are one.")
+    ] = "0.8",
+    format: Format = "auto",
+    split: Split = None,
+    columns: Columns = None,
+    rejected: Rejected = None,
+    limit: Limit = None,
+) -> None:
+    """Writes the pairs with a train, tune or test side each, near-duplicates on one side.
+
+    Prompts are kept together when they have the same key, the same text, nearly the same words (the share of words in
+    common, order and punctuation aside), or an image in common (the same file, or the same picture in another format
+    or size). A paraphrase in other words looks like another prompt to this command: only a key column keeps it with
+    the first.
+    """
+    source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    from pipelines.data_output import check_output, places
+    from pipelines.data_split import split_lines, split_pairs
+
+    check_output(output, places(source))
+    found, report = split_pairs(source, output, shares={"test": test, "tune": tune}, seed=seed, similarity=similarity)
+    _say(split_lines(found))
+    _say(bad_lines(report))
+    typer.echo(f"written: {output}")
+    _next("train", source.recipe or "RECIPE", f"data.path={output}")
+
+
+@data_app.command("convert")
+def convert_command(
+    path: Place,
+    output: Output,
+    to: Annotated[str, typer.Option("--to", help="pairs, pick_a_pic, folders (w/ and l/ with .txt) or jsonl.")],
+    seed: Seed = 0,
+    format: Format = "auto",
+    split: Split = None,
+    columns: Columns = None,
+    rejected: Rejected = None,
+    limit: Limit = None,
+) -> None:
+    """Writes the pairs in another layout, images byte for byte.
+
+    pick_a_pic swaps the sides at random (--seed), since tools that read it expect either side to win.
+    """
+    source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    from pipelines.data_convert import convert_lines, convert_pairs
+
+    counts, report = convert_pairs(source, output, to=to, seed=seed)
+    _say(convert_lines(counts, to))
+    _say(bad_lines(report))
+    typer.echo(f"written: {output}")
+    _next("data", "inspect", output if counts["folders"] < 2 else output / "train")
+
+
+def _model_of(source: Source, model: str | None, resolution: int | None) -> tuple[dict, int, list[str]]:
+    """Tokenizers, resolution and what could not be had. What --model names must be there; a recipe's model may be."""
+    from pipelines.data_tokens import load_tokenizers, resolution_of
+
+    name, revision = (model, None) if model else (source.model, source.revision)
+    tokenizers, notes = {}, []
+    if name:
+        try:
+            tokenizers = load_tokenizers(name, revision)
+        except ValueError as error:
+            if model:
+                raise
+            notes.append(f"captions are not held against the model's limit: {error}")
+    pixels = resolution or source.resolution or (resolution_of(name, revision) if name else None)
+    if pixels is None and name:
+        notes.append(f"{name} does not say its resolution; shown at 512")
+    return tokenizers, pixels or 512, notes
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        typer.echo(line)
+
+
+def _next(*arguments: object) -> None:
+    typer.echo(f"next: {shlex.join(['mmpo', *map(str, arguments)])}")

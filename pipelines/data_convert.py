@@ -1,0 +1,172 @@
+"""`mmpo data convert`: pairs in the layouts of other tools."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mmpo.data.exports import (
+    PICK_A_PIC,
+    ShardWriter,
+    check_text,
+    has_key,
+    jsonl_line,
+    pick_a_pic_row,
+    reward_names,
+    write_folder_pair,
+)
+from mmpo.data.headers import read_header
+from mmpo.data.readers import ReadReport
+from mmpo.data.rows import pair_row, pair_schema
+from mmpo.data.shards import mark_done
+from mmpo.records import Group
+from mmpo.suggest import one_of
+from pipelines.data_output import new_folder, places
+from pipelines.data_source import Source
+
+Counts = Counter[str]
+
+
+def convert_pairs(source: Source, output: Path, *, to: str, seed: int) -> tuple[Counts, ReadReport]:
+    """Writes the pairs to a new folder; counts what was written and what the target cannot hold.
+
+    Args:
+        to: a key of `TARGETS`.
+        seed: of the sides, for targets that shuffle them.
+    Raises:
+        ValueError: an unknown target, or nothing to read or write.
+        OSError: such as a full disk; nothing is left behind.
+    """
+    if to not in TARGETS:
+        raise ValueError(f"--to: {one_of(to, TARGETS)}")
+    report, counts = ReadReport(), Counts()
+    with new_folder(output, places(source)) as folder:
+        TARGETS[to](_readable(source.read(report), report), folder, seed, counts, report)
+        if not counts["pairs"]:
+            first = f"; {report.bad[0]}" if report.bad else ""
+            raise ValueError(f"{source.path}: no pair was written, of {report.counts['rows']} rows{first}")
+    return counts, report
+
+
+def _readable(groups: Iterable[Group], report: ReadReport) -> Iterator[Group]:
+    """Pairs whose images have a header and whose prompt is text; the others are counted and named."""
+    for group in groups:
+        try:
+            check_text(group)
+            for candidate in group.candidates:
+                read_header(candidate.image)
+        except ValueError as error:
+            _drop(group, error, report)
+            continue
+        yield group
+
+
+def _drop(group: Group, error: ValueError, report: ReadReport) -> None:
+    report.add_bad(f"{group.source}: {error}")
+    report.counts["pairs"] -= 1
+
+
+def _bytes(group: Group) -> int:
+    return sum(len(candidate.image) for candidate in group.candidates)
+
+
+def _to_pairs(groups: Iterable[Group], folder: Path, seed: int, counts: Counts, report: ReadReport) -> None:
+    rewards: list[str] = []
+    writer = ShardWriter(folder, lambda: pair_schema(rewards))
+    for group in groups:
+        rewards = reward_names(rewards, group)
+        writer.add(pair_row(group), _bytes(group))
+        counts["pairs"] += 1
+    writer.finish()
+    mark_done(folder, {"format": "pairs"}, dict(counts))
+
+
+def _to_pick_a_pic(groups: Iterable[Group], folder: Path, seed: int, counts: Counts, report: ReadReport) -> None:
+    """How many pairs a prompt has, and whether there are splits at all, is known at the end only."""
+    per_prompt: Counter[str] = Counter()
+    splits: set[str] = set()
+
+    def schema() -> pa.Schema:
+        return PICK_A_PIC.append(pa.field("split", pa.string())) if any(splits) else PICK_A_PIC
+
+    writer = ShardWriter(folder, schema)
+    for number, group in enumerate(groups):
+        per_prompt[group.prompt.text] += 1
+        splits.add(group.prompt.split)
+        writer.add(pick_a_pic_row(group, number, seed), _bytes(group))
+        counts["pairs"] += 1
+        counts["scores"] += bool(group.scores)
+        counts["keys"] += has_key(group)
+    writer.finish(lambda number, row: {"split": "", **row, "num_example_per_prompt": per_prompt[row["caption"]]})
+    mark_done(folder, {"format": "pick_a_pic", "seed": seed}, {"pairs": counts["pairs"]})
+
+
+def _to_folders(groups: Iterable[Group], folder: Path, seed: int, counts: Counts, report: ReadReport) -> None:
+    """`w/` and `l/`; with several splits, these two for each, so that nobody trains on held-out pairs unawares."""
+    splits: set[str] = set()
+    for number, group in enumerate(groups):
+        split = _folder_name(group.prompt.split)
+        (folder / split).mkdir(exist_ok=True)
+        try:
+            write_folder_pair(folder / split, group, number)
+        except ValueError as error:
+            _drop(group, error, report)
+            continue
+        splits.add(split)
+        counts["pairs"] += 1
+        counts["scores"] += bool(group.scores)
+        counts["keys"] += has_key(group)
+        counts["provenance"] += any(candidate.provenance for candidate in group.candidates)
+        counts["several_lines"] += "\n" in group.prompt.text.strip()
+        counts["trimmed"] += group.prompt.text != group.prompt.text.strip()
+    counts["folders"] = len(splits)
+    if len(splits) == 1:
+        inner = folder / splits.pop()
+        for side in ("w", "l"):
+            os.replace(inner / side, folder / side)
+        inner.rmdir()
+
+
+def _folder_name(split: str) -> str:
+    """A split's name as a folder's; what is no plain name becomes one."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in split)[:40] or "train"
+
+
+def _to_jsonl(groups: Iterable[Group], folder: Path, seed: int, counts: Counts, report: ReadReport) -> None:
+    with open(folder / "pairs.jsonl", "w", encoding="utf-8", newline="\n") as lines:
+        for group in groups:
+            try:
+                lines.write(jsonl_line(folder, group))
+            except ValueError as error:
+                _drop(group, error, report)
+                continue
+            counts["pairs"] += 1
+
+
+Target = Callable[[Iterable[Group], Path, int, Counts, ReadReport], None]
+TARGETS: dict[str, Target] = {
+    "pairs": _to_pairs,
+    "pick_a_pic": _to_pick_a_pic,
+    "folders": _to_folders,
+    "jsonl": _to_jsonl,
+}
+
+
+def convert_lines(counts: Mapping[str, Any], to: str) -> Iterator[str]:
+    """What was written, and what the target cannot say."""
+    yield f"{counts['pairs']:,} pairs written as {to}"
+    lost = {"scores": "scores", "keys": "keys", "provenance": "provenance"}
+    listed = [f"{name} of {counts[count]:,} pairs" for count, name in lost.items() if counts[count]]
+    if listed:
+        yield f"not kept, since {to} has no place for them: {', '.join(listed)}"
+    if counts["several_lines"]:
+        yield f"note: {counts['several_lines']:,} captions have several lines; some tools read the first one only"
+    if counts["trimmed"]:
+        yield f"note: {counts['trimmed']:,} captions begin or end with spaces, which readers of .txt files drop"
+    if counts["folders"] > 1:
+        yield f"note: each of the {counts['folders']} splits is a folder of its own, with w/ and l/ in it"

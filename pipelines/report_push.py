@@ -1,0 +1,107 @@
+"""Uploading a run to the Hugging Face hub: weights, card, samples, recipe and scores, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines.report_private import public, public_config, public_recipe, public_safetensors
+from pipelines.report_run import GRID, LORA, RECIPE, RESULT, SUMMARY, RunFiles
+
+NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+LOGIN = "run `hf auth login`, or set HF_TOKEN"
+CONFIGS = ("config.json", "_config.json", "model_index.json", "generation_config.json")
+
+
+def check_name(name: str) -> None:
+    """Refuses what is no USER/NAME of the hub.
+
+    Raises:
+        ValueError: says what is expected.
+    """
+    wrong = not NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith((".git", ".ipynb", "-", "."))
+    if wrong or len(name) > 96:
+        raise ValueError(f"push: '{name}' is no name on the hub; expected USER/NAME, such as alice/my-lora")
+
+
+def upload(run: RunFiles, card: str, name: str, *, private: bool, api: Any = None) -> str:
+    """Uploads a run in one commit and returns the address of its page.
+
+    Args:
+        run: with weights.
+        card: README.md.
+        name: USER/NAME, checked.
+        private: of a repository that this makes. One that is there and public is refused where this is true.
+        api: a `huggingface_hub.HfApi`; default: one with the token of the environment or of `hf auth login`.
+    Raises:
+        ValueError: not logged in, offline, not allowed, or the hub cannot be reached.
+    """
+    import httpx
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    if api is None and constants.is_offline_mode():
+        raise ValueError("push: HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it")
+    api = HfApi() if api is None else api
+    operations = [CommitOperationAdd(place, content) for place, content in public_files(run, card)]
+    try:
+        api.whoami()
+        address = api.create_repo(name, private=private, exist_ok=True)
+        if private and not api.model_info(name).private:
+            raise ValueError(f"push: {name} is there already and public; choose another name, or push it as public")
+        api.create_commit(name, operations, commit_message="Weights, card and scores by mmpo")
+    except LocalTokenNotFoundError:
+        raise ValueError(f"push: not logged in at the hub; {LOGIN}") from None
+    except OfflineModeIsEnabled:
+        raise ValueError("push: HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it") from None
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        reason = (
+            f"your token may not write to it; {LOGIN} with a token that may" if status in (401, 403) else str(error)
+        )
+        raise ValueError(f"push: the hub refused {name} ({status}): {' '.join(reason.split())}") from None
+    except (httpx.HTTPError, ConnectionError) as error:
+        raise ValueError(f"push: the hub cannot be reached ({type(error).__name__}); try again when online") from None
+    return str(address)
+
+
+def public_files(run: RunFiles, card: str) -> Iterator[tuple[str, bytes | Path]]:
+    """(place in the repository, content) of what is uploaded; a pipeline goes to the top, as `from_pretrained` wants.
+
+    Raises:
+        ValueError: the run has no weights yet.
+    """
+    weights = run.weights
+    if run.summary is None or weights is None:
+        raise ValueError(
+            f"push: {run.folder} has no finished weights yet; finish it with `mmpo train {run.folder} --resume`"
+        )
+    yield "README.md", card.encode()
+    if weights.is_file():
+        yield LORA, public_safetensors(weights.read_bytes())
+    else:
+        yield from _pipeline_files(weights)
+    yield RECIPE, public_recipe(run.recipe).encode()
+    yield SUMMARY, _json(run.summary)
+    if run.evaluation is not None:
+        yield RESULT, _json(run.evaluation)
+    if run.grid is not None:
+        yield GRID, run.grid
+
+
+def _pipeline_files(folder: Path) -> Iterator[tuple[str, bytes | Path]]:
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        place = file.relative_to(folder).as_posix()
+        if any(part.startswith(".") for part in file.relative_to(folder).parts):
+            continue
+        if file.name == "mmpo.json":
+            yield place, _json(json.loads(file.read_text(encoding="utf-8")))
+        else:
+            yield place, public_config(file.read_bytes()) if file.name.endswith(CONFIGS) else file
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(public(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
