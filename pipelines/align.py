@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
-from mmpo.data.rows_in_memory import groups_from
+from mmpo.data.readers import with_format
+from mmpo.data.source_memory import open_memory
 from mmpo.models.checkpoint import config_of
+from mmpo.models.quiet import quiet_diffusers
 from mmpo.recipe_files import validate
 from mmpo.training.folders import check_output
 from pipelines.build import weights_dtype
+from pipelines.checks import check_recipe
 from pipelines.train import train_from
 
 
@@ -45,7 +48,9 @@ def align(
     in_memory = not isinstance(data, str | Path)
     name = str(getattr(pipeline.config, "_name_or_path", "") or "a pipeline in memory")
     folder = Path(output)
-    where: dict[str, Any] = {"path": "rows in memory", "cache": str(folder / ".cache")} if in_memory else {"path": str(data)}
+    where: dict[str, Any] = {"path": str(data)}
+    if in_memory:
+        where = {"path": "rows in memory", "cache": str(folder / ".cache")}
     recipe = validate(
         {
             **{key: dict(value) for key, value in sections.items()},
@@ -59,12 +64,17 @@ def align(
     config = config_of(pipeline, name)
     dtype = weights_dtype(recipe)
     for part, module in pipeline.components.items():
-        if isinstance(module, torch.nn.Module):
-            precise = part == "vae" and dtype != torch.float64
-            module.to(torch.float32 if precise else dtype)
-    groups = groups_from(data, recipe.data) if in_memory else None
+        wanted = torch.float32 if part == "vae" and dtype != torch.float64 else dtype
+        if isinstance(module, torch.nn.Module) and getattr(module, "dtype", wanted) != wanted:
+            with quiet_diffusers():  # it warns of what loading would have done otherwise
+                module.to(wanted)
+    opened = None
+    if in_memory:
+        opened = with_format(open_memory(data), "the rows", format=recipe.data.format, columns=recipe.data.columns)
+    else:
+        check_recipe(recipe)
     try:
-        return train_from(recipe, config, resume=resume, pipeline=pipeline, groups=groups)
+        return train_from(recipe, config, resume=resume, pipeline=pipeline, opened=opened)
     finally:
         denoiser = getattr(pipeline, config.family.denoiser)
         denoiser.eval()

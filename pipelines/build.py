@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,6 +20,7 @@ from mmpo import beta as beta_units
 from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenAdapter, FrozenCopy
 from mmpo.contracts import Adapter, Condition, Predict, Reference
 from mmpo.data.encoded import EncodedGroups
+from mmpo.data.readers import OpenPairs
 from mmpo.data.split import hold_out
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.losses import LOSSES
@@ -29,7 +30,7 @@ from mmpo.models.loading import checkpoint_hash, load_pipeline, weights_hash
 from mmpo.models.lora import add_lora
 from mmpo.models.lora_start import StartLora, find_start, start_lora
 from mmpo.recipe import Recipe
-from mmpo.records import Group, content_id
+from mmpo.records import content_id
 from mmpo.training.run import Run
 from pipelines.prepare import encode_data, make_data
 from pipelines.previews import Previews, preview_texts
@@ -75,13 +76,13 @@ def build_run(
     say: Say,
     *,
     pipeline: Any = None,
-    groups: Iterable[Group] | None = None,
+    opened: OpenPairs | None = None,
 ) -> tuple[Run, Any]:
     """(the parts of a run, the pipeline's class). Data is made and encoded on the way.
 
     Args:
         pipeline: one that is loaded already, in place of the recipe's checkpoint. Its denoiser becomes the policy.
-        groups: pairs that are read already, in place of the recipe's data.
+        opened: pairs that were found already, in place of the recipe's data.
     Raises:
         ValueError: what the checkpoint, the data or the recipe cannot do together.
     """
@@ -89,12 +90,10 @@ def build_run(
     adapter = build_adapter(recipe, config)  # refuses a wrong combination before anything is loaded
     base = load_base(recipe, config, accelerator, pipeline, say)
     pipeline, denoiser = base.pipeline, base.denoiser
-    if groups is None:
+    if opened is None:
         with accelerator.main_process_first():
             make_data(recipe, pipeline, base.checkpoint, say if accelerator.is_main_process else _say_nothing)
-    rows, caches = encode_data(
-        recipe, config, pipeline, accelerator, resolution, say, **({"groups": groups} if groups is not None else {})
-    )
+    rows, caches = encode_data(recipe, config, pipeline, accelerator, resolution, say, opened=opened)
     train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
     say(f"{len(train_rows)} training pairs, {len(held_rows)} held out")
     texts = preview_texts(recipe, [r.prompt.text for r in held_rows], [r.prompt.text for r in train_rows])

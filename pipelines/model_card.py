@@ -18,22 +18,35 @@ from pipelines.report_usage import BUILT_IN, hub_name, single, usage
 from pipelines.report_words import cell, interval, method_title, number, outcome, percent, signed
 
 CARD = "README.md"
+MARK = (
+    "<!-- mmpo writes this file anew after a training, an evaluation and a report; without this line, it does not -->"
+)
 PROMPT = "a red circle above a blue square"
 
 
 def write_model_card(folder: Path) -> Path:
-    """Writes README.md into a run's folder and returns it.
+    """Writes README.md into a run's folder and returns it; a README.md that is somebody's own is left alone.
 
     Raises:
         ValueError: it is no run's folder.
     """
     run = read_run(folder)
-    write_bytes(folder / CARD, card(run, run.recipe.push_to_hub).encode())
+    if own_card(run) is None:
+        write_bytes(folder / CARD, card(run, run.recipe.push_to_hub).encode())
     return folder / CARD
+
+
+def own_card(run: RunFiles) -> str | None:
+    """The README.md of a run that somebody wrote or made their own by deleting our mark, or None."""
+    file = run.folder / CARD
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else MARK
+    return None if MARK in text else text
 
 
 def push(folder: Path, name: str, *, private: bool, api: Any = None) -> str:
     """Uploads a run's weights, card, samples, recipe and scores, and returns the address of its page.
+
+    The card is made for this name; a README.md that is somebody's own goes up as it is.
 
     Args:
         folder: of a finished run.
@@ -45,7 +58,7 @@ def push(folder: Path, name: str, *, private: bool, api: Any = None) -> str:
     """
     check_name(name)
     run = read_run(folder)
-    return upload(run, card(run, name), name, private=private, api=api)
+    return upload(run, own_card(run) or card(run, name), name, private=private, api=api)
 
 
 def card(run: RunFiles, name: str | None = None) -> str:
@@ -67,6 +80,7 @@ def card(run: RunFiles, name: str | None = None) -> str:
         *_training(run),
         _recipe(run),
         *_citations(run),
+        MARK,
     ]
     return "\n\n".join(parts) + "\n"
 

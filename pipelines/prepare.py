@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from mmpo.data.cache import TensorCache
 from mmpo.data.encoding import Caches, EncodedRow, encode_groups
-from mmpo.data.readers import ReadReport, read_pairs
+from mmpo.data.readers import OpenPairs, ReadReport, open_pairs, read_open
 from mmpo.data.source_paths import local_path
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import encode_images
@@ -35,9 +35,20 @@ def make_data(recipe: Recipe, pipeline: Any, base_hash: str, say: Say) -> None:
 
 
 def encode_data(
-    recipe: Recipe, config: CheckpointConfig, pipeline: Any, accelerator: Accelerator, resolution: int, say: Say
+    recipe: Recipe,
+    config: CheckpointConfig,
+    pipeline: Any,
+    accelerator: Accelerator,
+    resolution: int,
+    say: Say,
+    *,
+    opened: OpenPairs | None = None,
 ) -> tuple[list[EncodedRow], Caches]:
-    """The index of usable rows and the filled caches; the main process fills them, the others then read."""
+    """The index of usable rows and the filled caches; the main process fills them, the others then read.
+
+    Args:
+        opened: rows that were found already, in place of the recipe's data.
+    """
     data = recipe.data
     folder = Path(data.cache) if data.cache else _cache_folder(data.path)
     text_parts = [
@@ -59,8 +70,8 @@ def encode_data(
         for dropped in caches.latents.dropped + caches.texts.dropped:
             say(f"warning: a damaged cache file is computed again: {dropped}")
         report = ReadReport()
-        options = {**pair_options(data), "limit": data.limit, "on_bad_row": data.on_bad_row, "report": report}
-        groups = read_pairs(data.path, **options)
+        opened = opened or open_pairs(data.path, **pair_options(data))
+        groups = read_open(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
         total = min((n for n in (data.limit, report.total) if n is not None), default=0)
         done = Counter[str]()
         with Console(total, start=0, enabled=accelerator.is_main_process, title="encode") as console:

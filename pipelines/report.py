@@ -8,6 +8,7 @@ from pathlib import Path
 from mmpo.citations import CITATIONS, bibtex, papers_used
 from mmpo.files import write_bytes
 from pipelines.charts import interval_bar
+from pipelines.model_card import write_model_card
 from pipelines.page import Html, page, table, text
 from pipelines.report_charts import HEALTHY, curves
 from pipelines.report_pictures import along_training, base_and_tuned
@@ -33,13 +34,15 @@ PROMPT = "a red circle above a blue square"
 
 
 def write_report(folder: Path) -> Path:
-    """Writes report.html into a run's folder, of a run in any state, and returns it.
+    """Writes report.html into a run's folder, of a run in any state, and returns it; the model card is renewed.
 
     Raises:
         ValueError: it is no run's folder.
     """
     run = read_run(folder)
     write_bytes(folder / REPORT, report(run).encode())
+    if run.weights is not None:
+        write_model_card(folder)
     return folder / REPORT
 
 

@@ -86,7 +86,8 @@ def _scored(run: RunFiles, name: str, row: Mapping[str, Any]) -> tuple[str, str]
     samples = f" × {per_prompt} samples" if per_prompt else ""
     return kind, (
         f"By the measure {name}, the tuned model is {than} its base: {number(row['base'])} → {number(row['tuned'])}, "
-        f"a difference of {signed(row['difference'])} {interval(row)} on {row['prompts']:,} prompts{samples} (95 % interval)."
+        f"a difference of {signed(row['difference'])} {interval(row)} on {row['prompts']:,} prompts{samples} "
+        "(95 % interval)."
     )
 
 

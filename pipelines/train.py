@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mmpo.data.readers import OpenPairs
 from mmpo.files import write_bytes, write_json
 from mmpo.models.checkpoint import CheckpointConfig, read_config
 from mmpo.models.loading import load_pipeline, weights_hash
 from mmpo.models.saving import save_lora, save_pipeline
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump, load_recipe
-from mmpo.records import Group, content_id
+from mmpo.records import content_id
 from mmpo.training.folders import check_output
 from mmpo.training.loop import Outcome, Trainer, finished
 from mmpo.training.run import Run
@@ -56,14 +56,14 @@ def train_from(
     *,
     resume: bool = False,
     pipeline: Any = None,
-    groups: Iterable[Group] | None = None,
+    opened: OpenPairs | None = None,
 ) -> Path:
     """The checked part of `train`: builds, trains, saves.
 
     Args:
         config: of the checkpoint.
         pipeline: loaded already, in place of the recipe's checkpoint.
-        groups: read already, in place of the recipe's data.
+        opened: pairs that were found already, in place of the recipe's data.
     """
     folder = Path(recipe.output)
     check_trackers(recipe.train.report_to)
@@ -74,7 +74,7 @@ def train_from(
     def say(text: str) -> None:
         accelerator.print(text, flush=True)
 
-    run, pipeline_class = build_run(recipe, config, accelerator, folder, say, pipeline=pipeline, groups=groups)
+    run, pipeline_class = build_run(recipe, config, accelerator, folder, say, pipeline=pipeline, opened=opened)
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / RECIPE, dump(recipe).encode())

@@ -117,6 +117,15 @@ def test_the_recipe_in_a_card_can_be_run(tmp_path: Path) -> None:
     assert copy.train == original.train
 
 
+def test_a_card_of_ones_own_is_left_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    file = write_model_card(run)
+    file.write_text(file.read_text(encoding="utf-8") + "more\n", encoding="utf-8")
+    assert "more\n" not in write_model_card(run).read_text(encoding="utf-8"), "the mark is still in it"
+    file.write_text("my own card\n", encoding="utf-8")
+    assert write_model_card(run).read_text(encoding="utf-8") == "my own card\n"
+
+
 def test_an_unfinished_run_has_a_card_too(tmp_path: Path) -> None:
     text = write_model_card(make_run(tmp_path / "run", finished=False)).read_text(encoding="utf-8")
     assert "not finished" in text

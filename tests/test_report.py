@@ -102,7 +102,6 @@ def test_an_unfinished_run_says_how_to_go_on(tmp_path: Path, checkpoint: int | N
     page = page_of(run)
     assert "not finished: 30 of 100 steps" in page.text
     resume = " --resume" if checkpoint else ""
-    assert f"and the weights: mmpo train {run}{resume}samples" not in page.text
     assert f"mmpo train {run}{resume}" in page.text
     assert ("--resume" in page.text) == bool(checkpoint)
     assert page.sections() == {"along", "curves", "recipe", "origin", "cite"}
@@ -217,6 +216,18 @@ def test_nothing_is_requested(tmp_path: Path) -> None:
     assert all(link.startswith("https://arxiv.org/abs/") for link in outside)
     source = (run / "report.html").read_text(encoding="utf-8")
     assert source.count("http") == len(outside) + source.count("http-equiv")
+
+
+def test_a_report_brings_the_model_card_up_to_date(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    write_report(run)
+    assert "## Scores" not in (run / "README.md").read_text(encoding="utf-8")
+    evaluate(run)
+    write_report(run)
+    assert "## Scores" in (run / "README.md").read_text(encoding="utf-8")
+    unfinished = make_run(tmp_path / "unfinished", finished=False)
+    write_report(unfinished)
+    assert not (unfinished / "README.md").exists()
 
 
 def test_a_long_run_stays_small(tmp_path: Path) -> None:

@@ -124,6 +124,14 @@ def test_a_pipeline_goes_to_the_top_of_the_repository(tmp_path: Path) -> None:
     assert 'from_pretrained("alice/x")' in hub.files["README.md"].decode()
 
 
+def test_a_card_of_ones_own_goes_up_as_it_is(tmp_path: Path) -> None:
+    hub = Hub()
+    run = full_folder(tmp_path / "run")
+    (run / "README.md").write_text("my own card\n", encoding="utf-8")
+    push(run, "alice/x", private=False, api=hub)
+    assert hub.files["README.md"] == b"my own card\n"
+
+
 def test_the_uploaded_recipe_is_whole(tmp_path: Path) -> None:
     hub = Hub()
     run = full_folder(tmp_path / "run")

@@ -77,9 +77,22 @@ def open_pairs(
     Raises:
         ValueError: nothing to read, no rows, or columns that no format knows.
     """
+    source = open_source(path, split=split, rejected=rejected, streaming=streaming)
+    return with_format(source, path, format=format, columns=columns)
+
+
+def with_format(
+    source: Source, path: str, *, format: str = "auto", columns: Mapping[str, str] | None = None
+) -> OpenPairs:
+    """A source and the format that reads its rows.
+
+    Args:
+        path: what messages call it.
+    Raises:
+        ValueError: no rows, or columns that no format knows.
+    """
     if format != "auto" and format not in FORMATS:
         raise ValueError(f"data.format: unknown name '{format}'; valid: auto, {', '.join(FORMATS)}")
-    source = open_source(path, split=split, rejected=rejected, streaming=streaming)
     if source.total == 0 or not source.columns:
         raise ValueError(f"data.path {path}: no rows in it ({source.layout})")
     names = our_names(source.columns, columns or {}, KNOWN, path)
@@ -115,6 +128,14 @@ def read_pairs(
     """
     report = report if report is not None else ReadReport()
     opened = open_pairs(path, format=format, split=split, columns=columns, rejected=rejected, streaming=streaming)
+    return read_open(opened, limit=limit, on_bad_row=on_bad_row, report=report)
+
+
+def read_open(
+    opened: OpenPairs, *, limit: int | None = None, on_bad_row: str = "skip", report: ReadReport | None = None
+) -> Iterator[Group]:
+    """The pairs of rows that were found before; arguments as of `read_pairs`."""
+    report = report if report is not None else ReadReport()
     report.total = opened.source.total
     return _pairs(opened, limit, on_bad_row, report)
 
