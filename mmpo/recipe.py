@@ -198,7 +198,12 @@ class Guard(_Section):
     """The collapse guard on the held-out preference evaluation."""
 
     action: Literal["warn", "stop"] = Field("warn", description="stop also restores the last good weights")
-    standard_errors: Number = Field(3.0, gt=0, description="chosen error above the reference by this many")
+    error_rise: Number = Field(
+        0.5,
+        ge=0,
+        description="chosen error above the reference's by this share of it, and by that many standard errors",
+    )
+    standard_errors: Number = Field(3.0, gt=0, description="how sure the rise must be")
     evaluations: Positive = Field(3, description="so many running before it speaks")
     saturated_share: Fraction = Field(0.95, description="of pairs beyond |logit| 10")
     grad_norm_factor: Number = Field(100.0, gt=1, description="above so many times the running median")

@@ -53,12 +53,15 @@ def inspect_command(
     rejected: Rejected = None,
     limit: Limit = None,
 ) -> None:
-    """Draws random pairs as the model will see them, on one HTML page.
+    """Shows random pairs as the model will see them.
 
-    Reads all pairs once, or the first --limit.
+    Writes one HTML page that needs no network. Reads all pairs once, or the first --limit.
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
     from pipelines.data_inspect import inspect_pairs, summary_lines, write_page
+    from pipelines.data_output import check_file, places
+
+    check_file(output, places(source))
 
     tokenizers, pixels, notes = _model_of(source, model, resolution)
     found = inspect_pairs(source, rows=rows, seed=seed, resolution=pixels, tokenizers=tokenizers, notes=tuple(notes))
@@ -81,14 +84,19 @@ def stats_command(
     rejected: Rejected = None,
     limit: Limit = None,
 ) -> None:
-    """Counts pairs, prompts, image sizes, duplicates, contradictions, models and score gaps.
+    """Counts pairs, prompts, sizes, duplicates, score gaps.
 
-    Reads the headers of images and does not decode them.
+    Also captions by length, contradictions (the same two images in both orders), models and splits. Reads the headers
+    of images and does not decode them, so damage further inside is not noticed here.
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
     from mmpo.data.readers import ReadReport
     from mmpo.files import write_json
+    from pipelines.data_output import check_file, places
     from pipelines.data_stats import gather, stats_lines, summarise
+
+    if json_file is not None:
+        check_file(json_file, places(source))
 
     tokenizers, pixels, notes = _model_of(source, model, resolution)
     report = ReadReport()
@@ -122,8 +130,9 @@ def split_command(
     rejected: Rejected = None,
     limit: Limit = None,
 ) -> None:
-    """Writes the pairs with a train, tune or test side each, near-duplicates on one side.
+    """Puts each pair on a train, tune or test side.
 
+    Near-duplicates are kept on one side, so that a test set holds nothing that was trained on.
     Prompts are kept together when they have the same key, the same text, nearly the same words (the share of words in
     common, order and punctuation aside), or an image in common (the same file, or the same picture in another format
     or size). A paraphrase in other words looks like another prompt to this command: only a key column keeps it with
@@ -153,9 +162,12 @@ def convert_command(
     rejected: Rejected = None,
     limit: Limit = None,
 ) -> None:
-    """Writes the pairs in another layout, images byte for byte.
+    """Writes the pairs in another layout.
 
-    pick_a_pic swaps the sides at random (--seed), since tools that read it expect either side to win.
+    Images are copied byte for byte.
+    pick_a_pic swaps the sides at random (--seed), since tools that read it expect either side to win; its columns
+    jpg_0 and jpg_1 hold the image files as they are, also where they are PNG. folders become one couple w/ and l/ per
+    split where the pairs have several splits.
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
     from pipelines.data_convert import convert_lines, convert_pairs

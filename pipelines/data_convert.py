@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +14,6 @@ import pyarrow as pa
 from mmpo.data.exports import (
     PICK_A_PIC,
     ShardWriter,
-    check_text,
     has_key,
     jsonl_line,
     pick_a_pic_row,
@@ -54,10 +54,9 @@ def convert_pairs(source: Source, output: Path, *, to: str, seed: int) -> tuple[
 
 
 def _readable(groups: Iterable[Group], report: ReadReport) -> Iterator[Group]:
-    """Pairs whose images have a header and whose prompt is text; the others are counted and named."""
+    """Pairs whose images have a header; the others are counted and named."""
     for group in groups:
         try:
-            check_text(group)
             for candidate in group.candidates:
                 read_header(candidate.image)
         except ValueError as error:
@@ -108,33 +107,42 @@ def _to_pick_a_pic(groups: Iterable[Group], folder: Path, seed: int, counts: Cou
 
 def _to_folders(groups: Iterable[Group], folder: Path, seed: int, counts: Counts, report: ReadReport) -> None:
     """`w/` and `l/`; with several splits, these two for each, so that nobody trains on held-out pairs unawares."""
-    splits: set[str] = set()
+    names: dict[str, str] = {}
+    used: set[str] = set()
     for number, group in enumerate(groups):
-        split = _folder_name(group.prompt.split)
+        split = _folder_name(group.prompt.split or "train", names)
         (folder / split).mkdir(exist_ok=True)
         try:
             write_folder_pair(folder / split, group, number)
         except ValueError as error:
             _drop(group, error, report)
             continue
-        splits.add(split)
+        used.add(split)
         counts["pairs"] += 1
         counts["scores"] += bool(group.scores)
         counts["keys"] += has_key(group)
         counts["provenance"] += any(candidate.provenance for candidate in group.candidates)
         counts["several_lines"] += "\n" in group.prompt.text.strip()
         counts["trimmed"] += group.prompt.text != group.prompt.text.strip()
-    counts["folders"] = len(splits)
-    if len(splits) == 1:
-        inner = folder / splits.pop()
+    counts["folders"] = len(used)
+    for split in set(names.values()) - used:  # all of its pairs were dropped
+        (folder / split).rmdir()
+    if len(used) == 1:
+        inner = folder / ".one"
+        os.replace(folder / used.pop(), inner)
         for side in ("w", "l"):
             os.replace(inner / side, folder / side)
         inner.rmdir()
 
 
-def _folder_name(split: str) -> str:
-    """A split's name as a folder's; what is no plain name becomes one."""
-    return "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in split)[:40] or "train"
+def _folder_name(split: str, names: dict[str, str]) -> str:
+    """A split's folder, the same for equal names only, also where the system ignores case; kept in `names`."""
+    if split not in names:
+        plain = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in split)[:40]
+        taken = {name.lower() for name in names.values()}
+        tries = itertools.chain([plain], (f"{plain}_{number}" for number in itertools.count(2)))
+        names[split] = next(name for name in tries if name.lower() not in taken)
+    return names[split]
 
 
 def _to_jsonl(groups: Iterable[Group], folder: Path, seed: int, counts: Counts, report: ReadReport) -> None:

@@ -45,6 +45,19 @@ def check_output(output: Path, sources: Sequence[str]) -> None:
         raise ValueError(f"{output}: holds something already, and nothing is overwritten; give a new folder")
 
 
+def check_file(output: Path, sources: Sequence[str]) -> None:
+    """Refuses to write a page or figures over the data, or where a reader would take them for data.
+
+    Raises:
+        ValueError: `output` is a source, or is no page and lies in one.
+    """
+    place = output.resolve()
+    for source in sources:
+        read = Path(source).expanduser().resolve()
+        if read.exists() and (place == read or (place.suffix != ".html" and read in place.parents)):
+            raise ValueError(f"{output}: is or lies inside {source}, which is read; give a file elsewhere")
+
+
 def places(source: Source) -> list[str]:
     """Every local place that a source is read from."""
     rejected = source.options.get("rejected")

@@ -22,7 +22,7 @@ class Source:
     Args:
         path: file, folder or hub name.
         options: further keywords of `read_pairs`, as far as they were given.
-        model, revision: the recipe's checkpoint, or "" where there is no recipe.
+        model, revision: the recipe's checkpoint (of a single file: its configs), or "" where there is no recipe.
         resolution: the recipe's, if it names one.
         recipe: as it was named on the command line, or "".
     """
@@ -79,7 +79,7 @@ def locate(
         options = {"format": data.format, "split": data.split, "columns": data.columns, "rejected": data.rejected}
         options |= {"limit": data.limit, "streaming": None if data.streaming else False}
         model = recipe.model
-        source = Source(data.path, {}, model.path, model.revision, data.resolution, path)
+        source = Source(data.path, {}, model.config or model.path, model.revision, data.resolution, path)
     given = {"format": format, "split": split, "columns": _renames(columns), "rejected": rejected, "limit": limit}
     options |= {name: value for name, value in given.items() if value and value != "auto"}
     options = {name: value for name, value in options.items() if value not in (None, {}, "auto")}

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from mmpo.data.exports import ShardWriter, check_text, reward_names
+from mmpo.data.exports import ShardWriter, reward_names
 from mmpo.data.images import decode
 from mmpo.data.near import Looks, UnionFind, look, similar_sets, words
 from mmpo.data.readers import ReadReport
@@ -136,7 +136,6 @@ def split_pairs(
         writer = ShardWriter(folder, lambda: pair_schema(rewards))
         for group in source.read(report):
             try:
-                check_text(group)
                 together.add(group)
             except ValueError as error:
                 report.add_bad(f"{group.source}: {error}")

@@ -1,4 +1,4 @@
-"""How much of a caption a checkpoint's text encoders read."""
+"""How much of a caption a checkpoint's text encoders read. Imports no torch at its top."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from mmpo.models.checkpoint import read_config, resolve
 
 UNLIMITED = 100_000  # transformers says so with a huge number
 FOLDERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
@@ -44,14 +42,19 @@ def load_tokenizers(checkpoint: str, revision: str | None = None) -> dict[str, A
     """
     from transformers import AutoTokenizer
 
+    from mmpo.models.checkpoint import resolve
+    from mmpo.models.single_file import config_name
+
     where = resolve(checkpoint)
+    if Path(where).is_file():
+        where = resolve(config_name(Path(where), None))
     folder = Path(where)
     if (folder / "tokenizer_config.json").is_file():
         names: Sequence[str] = ("",)
     elif folder.is_dir():
         names = [name for name in FOLDERS if (folder / name).is_dir()]
     else:
-        names = _hub_folders(checkpoint, revision)
+        names = _hub_folders(where, revision)
     if not names:
         raise ValueError(f"--model {checkpoint}: no tokenizer in it; expected a folder {' or '.join(FOLDERS)}")
     found = {}
@@ -113,6 +116,8 @@ def _end(text: str, tokenizer: Any, limit: int) -> int:
 
 def resolution_of(checkpoint: str, revision: str | None) -> int | None:
     """Pixels per side that a checkpoint was trained at, or None where it does not say."""
+    from mmpo.models.checkpoint import read_config
+
     try:
         return read_config(checkpoint, revision).resolution
     except ValueError:

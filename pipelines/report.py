@@ -11,6 +11,7 @@ from pipelines.charts import interval_bar
 from pipelines.model_card import write_model_card
 from pipelines.page import Html, page, table, text
 from pipelines.report_charts import HEALTHY, curves
+from pipelines.report_numbers import Point
 from pipelines.report_pictures import along_training, base_and_tuned
 from pipelines.report_run import LORA, PIPELINE, RunFiles, read_run
 from pipelines.report_usage import usage
@@ -22,6 +23,7 @@ from pipelines.report_words import (
     main_measure,
     method_title,
     missing,
+    not_finite,
     number,
     outcome,
     percent,
@@ -101,14 +103,22 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
         ("steps done", f"{run.steps:,} of {run.recipe.train.steps:,}"),
         ("pairs per step", f"{run.recipe.train.batch_size:,}"),
         ("held-out accuracy, last", percent(accuracy[-1][1]) if accuracy else ""),
-        ("chosen error − reference, last", compact(error[-1][1]) if error else ""),
+        ("chosen error against the reference, last", _error(run, error[-1]) if error else ""),
         (f"prompts won by tuned ({best[0]})" if best else "", percent(wins) if wins is not None else ""),
         ("pairs per second, median", f"{speed[len(speed) // 2]:.3g}" if speed else ""),
     ]
 
 
+def _error(run: RunFiles, last: Point) -> str:
+    """The last chosen error, as a share of the reference's own where that was noted."""
+    own = dict(run.series("eval/reference_error")).get(last[0], math.nan)
+    return (
+        f"{100 * last[1] / own:+.1f} %".replace("-", "−") if own and math.isfinite(last[1] / own) else compact(last[1])
+    )
+
+
 def _warnings(run: RunFiles) -> str:
-    said = list((run.summary or {}).get("warnings") or [])
+    said = [*not_finite(run), *((run.summary or {}).get("warnings") or [])]
     if not said:
         return ""
     items = "".join(f"<li>{text(sentence)}</li>" for sentence in said[:10])

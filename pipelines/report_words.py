@@ -114,6 +114,16 @@ def missing(run: RunFiles) -> list[tuple[str, str]]:
     return found
 
 
+def not_finite(run: RunFiles) -> list[str]:
+    """A sentence for the loss and for the held-out evaluation, where it was not a finite number at some step."""
+    sentences = []
+    for metric, name in (("loss", "the loss"), ("eval/accuracy", "the held-out accuracy")):
+        steps = [step for step, value in run.series(metric) if not math.isfinite(value)]
+        if steps:
+            sentences.append(f"{name} is not a finite number at {len(steps):,} steps, first at step {steps[0]:g}")
+    return sentences
+
+
 def number(value: float) -> str:
     """Three significant places, or a dash."""
     if value is None or not math.isfinite(value):

@@ -75,7 +75,7 @@ def metrics(step: int, held_out: bool, broken: bool) -> list[dict[str, Any]]:
         lines.append({"step": step, **{name: bad * value for name, value in (train | rewards).items()}})
     if held_out and step % 10 == 0:
         figures = {"eval/accuracy": 0.7, "eval/accuracy_low": 0.6, "eval/accuracy_high": 0.8}
-        errors = {"chosen_error_vs_reference": 1e-3, "chosen_error_standard_error": 1e-4}
+        errors = {"reference_error": 0.04, "chosen_error_vs_reference": 1e-3, "chosen_error_standard_error": 1e-4}
         figures |= {f"eval/{name}": value for name, value in errors.items()}
         figures |= {"eval/rejected_error_vs_reference": 2e-3}
         figures |= {f"eval/accuracy@t[{place}]": 0.5 for place in ("0-0.25", "0.25-0.5", "0.5-0.75", "0.75-1")}

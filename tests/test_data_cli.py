@@ -105,6 +105,15 @@ def test_output_is_never_written_over(tmp_path: Path, main: Main, pairs_folder: 
     assert len(read(pairs_folder)[0]) == 24
 
 
+def test_pages_and_figures_do_not_overwrite_the_data(tmp_path: Path, main: Main) -> None:
+    file = write(tmp_path / "d", [PICK_A_PIC]) / "a.parquet"
+    before = file.read_bytes()
+    assert_refused(main("data", "inspect", file, "--output", file), "give a file elsewhere")
+    assert_refused(main("data", "stats", file.parent, "--json", file.parent / "s.json"), "give a file elsewhere")
+    assert file.read_bytes() == before
+    assert main("data", "inspect", file.parent, "--output", file.parent / "page.html").code == 0
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_faults_of_the_user_are_one_message(tmp_path: Path, main: Main, command: str) -> None:
     out = tmp_path / "out"

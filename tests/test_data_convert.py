@@ -144,6 +144,17 @@ def test_file_names_never_come_from_the_data(tmp_path: Path) -> None:
     assert all(path.startswith("images/") and ".." not in path for path in paths)
 
 
+def test_splits_that_look_alike_stay_apart(tmp_path: Path) -> None:
+    data = written(tmp_path / "data", groups_of(8, splits=("a/b", "a_b", "A_B", "w")))
+    convert_pairs(locate(str(data)), tmp_path / "out", to="folders", seed=0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A_B_3", "a_b", "a_b_2", "w"]
+    convert_pairs(
+        locate(str(written(tmp_path / "one", groups_of(3, splits=("w",))))), tmp_path / "o", to="folders", seed=0
+    )
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["l", "w"]
+    assert len(pairs_at(tmp_path / "o")) == 3
+
+
 def test_dropped_rows_are_counted_and_named(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, "GIF")

@@ -16,12 +16,15 @@ from mmpo.training.guard import CollapseGuard
 from mmpo.training.heldout import BANDS, HeldOut, summarise
 from mmpo.training.statistics import Interval
 
+REFERENCE = 0.4
+"""The reference's own error in these evaluations."""
+
 
 def evaluation(*, chosen: float = 0.0, error: float = 0.1, saturated: float = 0.0) -> HeldOut:
     """A held-out evaluation with this chosen error, its standard error, and share of saturated pairs."""
     flat = Interval(0.6, 0.5, 0.7, 0.05)
     interval = Interval(chosen, chosen - 2 * error, chosen + 2 * error, error)
-    return HeldOut(flat, [flat] * BANDS, interval, flat, saturated, 32)
+    return HeldOut(flat, [flat] * BANDS, interval, flat, saturated, 32, reference_error=REFERENCE)
 
 
 def verdicts(guard: CollapseGuard, errors: Iterable[float]) -> list[tuple[bool, bool]]:
@@ -31,7 +34,10 @@ def verdicts(guard: CollapseGuard, errors: Iterable[float]) -> list[tuple[bool, 
 
 
 def test_guard_speaks_when_the_chosen_error_stays_above() -> None:
-    """Above 3 standard errors: not worth going back to at once, a sentence from the second evaluation running on."""
+    """Above half the reference's error and 3 standard errors.
+
+    Not worth going back to at once, a sentence from the second evaluation running on.
+    """
     guard = CollapseGuard(Guard(standard_errors=3.0, evaluations=2))
     assert verdicts(guard, [0.0, 0.29, 0.31, 0.5, 0.4]) == [
         (True, False),
@@ -55,10 +61,25 @@ def test_guard_counts_again_after_a_recovery() -> None:
 
 def test_guard_is_silent_on_an_untrained_policy() -> None:
     """At step 0 the error and its standard error are exactly 0; a negative error is an improvement however sure."""
-    guard = CollapseGuard(Guard(evaluations=1))
+    guard = CollapseGuard(Guard(evaluations=1, error_rise=0))
     assert guard.see_evaluation(evaluation(chosen=0.0, error=0.0)) == (True, None)
     assert guard.see_evaluation(evaluation(chosen=-5.0, error=0.01)) == (True, None)
     assert guard.see_evaluation(evaluation(chosen=1e-9, error=0.0))[0] is False
+
+
+def test_guard_is_silent_on_a_small_rise_however_sure() -> None:
+    """Preference training that works often raises the chosen error a little; that is not a collapse."""
+    guard = CollapseGuard(Guard(evaluations=1, error_rise=0.5))
+    assert guard.see_evaluation(evaluation(chosen=0.49 * REFERENCE, error=1e-6)) == (True, None)
+    healthy, sentence = guard.see_evaluation(evaluation(chosen=0.51 * REFERENCE, error=1e-6))
+    assert not healthy
+    assert sentence is not None
+    assert "51% worse than by the reference" in sentence
+
+
+def test_guard_is_silent_on_a_large_rise_that_may_be_chance() -> None:
+    guard = CollapseGuard(Guard(evaluations=1))
+    assert guard.see_evaluation(evaluation(chosen=2 * REFERENCE, error=REFERENCE)) == (True, None)
 
 
 def test_guard_speaks_when_logits_saturate() -> None:

@@ -67,6 +67,7 @@ def test_a_whole_run_has_every_section(tmp_path: Path) -> None:
     assert "0.440 → 0.950, a difference of +0.510 [+0.460, +0.550] on 188 prompts × 4 samples" in page.text
     assert "What is not here" not in page.text
     assert "settings tried before this one: not stated" in page.text.lower()
+    assert "+2.5 %chosen error against the reference" in page.text
     assert all(word in page.text for word in ("b" * 64, "t" * 24, "w" * 64, "Wallace", "@misc{wallace2023diffusion"))
     assert 'pipe.load_lora_weights("' in page.text
     links = {link["href"] for link in page.named("a") if link["href"].startswith("#")}
@@ -165,6 +166,8 @@ def test_numbers_that_are_none_leave_gaps(tmp_path: Path) -> None:
     assert "NaN" not in source.split("<body>")[1].split("recipe.yaml")[0]
     assert 'd=""' not in source
     assert " nan" not in source.lower()
+    assert "the loss is not a finite number at 20 steps, first at step 21" in source
+    assert "the held-out accuracy is not a finite number at 2 steps, first at step 30" in source
 
 
 def test_an_evaluation_of_an_older_version_shows_its_whole_sheet(tmp_path: Path) -> None:

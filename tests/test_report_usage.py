@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,12 @@ def test_the_code_draws_an_image_with_the_weights(
     lora: dict[str, Any] | None, tmp_path: Path, sd_folder: Path, pairs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {"model__lora": lora, "train__steps": 2, "evaluation__sampling": {"steps": 2, "guidance": 1.0}}
+    changes["evaluation__previews"] = {"count": 2}
     run = training.train(validate(tiny.recipe_tree(sd_folder, pairs_folder, tmp_path / "run", **changes)))
     source = write_report(run).read_text(encoding="utf-8")
+    assert {'id="along"', 'id="curves"', 'id="use"'} <= set(re.findall(r'id="\w+"', source))
+    assert "untuned: " in source
+    assert "step 2: " in source
     assert "load_lora_weights" in source if lora else "load_lora_weights" not in source
     assert str(tmp_path) not in write_model_card(run).read_text(encoding="utf-8")
     weights = str(run) if lora else str(run / "pipeline")

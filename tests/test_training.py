@@ -212,11 +212,11 @@ def test_guard_stops_and_restores(sd_folder: Path, tmp_path: Path) -> None:
     pairs = tiny.make_pairs(tmp_path / "pairs", 80)
     tree = full_tree(sd_folder, pairs, tmp_path / "run", train__steps=20)
     tree["optim"]["lr"] = 0.05
-    tree["evaluation"] = {"every": 2, "held_out_pairs": 16, "draws": 1, "guard": guard}
+    tree["evaluation"] |= {"every": 2, "held_out_pairs": 16, "guard": guard}
     folder = run(tree)
     said = json.loads((folder / "train.json").read_text())
     assert said["steps"] < 20
-    assert "chosen images are denoised worse" in said["stopped"]
+    assert "worse than by the reference" in said["stopped"]
     assert said["weights_step"] == 0
     assert said["held_out"]["accuracy"]["mean"] == 0.5  # of the weights that were saved
     with pytest.raises(ValueError, match="the guard stopped"):

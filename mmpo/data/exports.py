@@ -20,6 +20,8 @@ ROWS_PER_SHARD = 500
 BYTES_PER_SHARD = 256_000_000
 IN_FOLDERS = (".png", ".jpg", ".webp", ".bmp")
 
+Edit = Callable[[int, dict[str, Any]], dict[str, Any]]
+
 PICK_A_PIC = pa.schema(
     [
         ("are_different", pa.bool_()),
@@ -66,13 +68,21 @@ class ShardWriter:
         if len(self._rows) >= ROWS_PER_SHARD or self._bytes >= BYTES_PER_SHARD:
             self._flush()
 
-    def finish(self, edit: Callable[[int, dict[str, Any]], dict[str, Any]] = lambda number, row: row) -> None:
-        """Writes what is left, then every shard again: `edit(number, row)` under the schema as it now is."""
+    def finish(self, edit: Edit | None = None) -> None:
+        """Writes what is left; shards whose schema is no longer the last one, or all with an edit, are written again.
+
+        Args:
+            edit: number of the row, row -> what to write in its place.
+        """
         self._flush()
         schema, number = self._schema(), 0
         for shard in range(self._shards):
-            rows = pq.read_table(shard_file(self._folder, shard)).to_pylist()
-            write_shard(self._folder, shard, [edit(number + i, row) for i, row in enumerate(rows)], schema)
+            file = shard_file(self._folder, shard)
+            if edit is None and pq.read_schema(file).equals(schema):
+                continue
+            rows = pq.read_table(file).to_pylist()
+            edited = [edit(number + i, row) for i, row in enumerate(rows)] if edit else rows
+            write_shard(self._folder, shard, edited, schema)
             number += len(rows)
 
     def _flush(self) -> None:
@@ -80,18 +90,6 @@ class ShardWriter:
             write_shard(self._folder, self._shards, self._rows, self._schema())
             self._shards += 1
         self._rows, self._bytes = [], 0
-
-
-def check_text(group: Group) -> None:
-    """Refuses a prompt that no file can hold.
-
-    Raises:
-        ValueError: half of a surrogate pair in it.
-    """
-    try:
-        group.prompt.text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(f"the prompt has an unpaired surrogate at character {error.start}; not valid text") from None
 
 
 def pick_a_pic_row(group: Group, number: int, seed: int) -> dict[str, Any]:

@@ -60,14 +60,16 @@ class CollapseGuard:
             )
         error, limit = result.chosen_error, self._settings.standard_errors
         enough = result.prompts is None or result.prompts >= LEAST_PROMPTS
-        above = enough and error.mean > limit * error.standard_error
+        sure = enough and error.mean > limit * error.standard_error
+        above = sure and result.rise > self._settings.error_rise
         self._above = self._above + 1 if above else 0
         saturated = result.saturated >= self._settings.saturated_share > 0
         if self._above >= self._settings.evaluations:
             return False, (
-                f"the chosen images are denoised worse than by the reference in {self._above} evaluations running "
-                f"(error {error.mean:+.2e}, {error.mean / max(error.standard_error, 1e-12):.1f} standard errors): the "
-                "policy lowers both sides; stop earlier, lower optim.lr, raise method.beta, or try loss minor_dpo"
+                f"the chosen images are denoised {result.rise:.0%} worse than by the reference, in {self._above} "
+                f"evaluations running (error {error.mean:+.2e}, {error.mean / max(error.standard_error, 1e-12):.1f} "
+                "standard errors): the policy lowers both sides; stop earlier, lower optim.lr, raise method.beta, or "
+                "try loss minor_dpo"
             )
         if saturated:
             return False, (

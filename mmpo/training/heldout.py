@@ -37,6 +37,7 @@ class HeldOut:
         chosen_error: squared error of the chosen images minus the reference's; above 0 is worse than the reference.
         rejected_error: likewise of the rejected ones.
         saturated: share of pairs whose averaged logit β·Δ is beyond ±10.
+        reference_error: the reference's own squared error of the chosen images, which the difference is measured by.
         broken: how many pairs have a log-likelihood that is not finite; they are in no other figure.
         prompts: number of distinct prompts behind the intervals.
         pairs: number of pairs.
@@ -48,8 +49,14 @@ class HeldOut:
     rejected_error: Interval
     saturated: float
     pairs: int
+    reference_error: float = float("nan")
     broken: int = 0
     prompts: int | None = None
+
+    @property
+    def rise(self) -> float:
+        """The chosen error's change as a share of the reference's error: 0.1 is 10 % worse than the reference."""
+        return self.chosen_error.mean / self.reference_error
 
     def metrics(self) -> dict[str, float]:
         """Flat numbers for logs."""
@@ -60,6 +67,7 @@ class HeldOut:
             "eval/chosen_error_vs_reference": self.chosen_error.mean,
             "eval/chosen_error_standard_error": self.chosen_error.standard_error,
             "eval/rejected_error_vs_reference": self.rejected_error.mean,
+            "eval/reference_error": self.reference_error,
             "eval/saturated": self.saturated,
             "eval/broken": float(self.broken),
         }
@@ -123,6 +131,7 @@ def summarise(policy: Tensor, reference: Tensor, clusters: Sequence[str], *, bet
         chosen_error=_mean(errors[:, 0].numpy(), clusters),
         rejected_error=_mean(errors[:, 1].numpy(), clusters),
         saturated=float(((beta * delta.mean(1)).abs() > SATURATED).double().mean()) if len(delta) else 0.0,
+        reference_error=float(-2 * reference[whole][..., 0].mean()) if len(delta) else float("nan"),
         broken=pairs - len(delta),
         pairs=pairs,
         prompts=len(set(clusters)),

@@ -198,7 +198,7 @@ class Trainer:
         accuracy = result.accuracy
         console.say(
             f"held-out accuracy {accuracy.mean:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {result.pairs} pairs, "
-            f"chosen error {result.chosen_error.mean:+.2e} against the reference"
+            f"chosen error {result.rise:+.1%} against the reference"
         )
         self._heed(sentence, console)
 
