@@ -147,7 +147,8 @@ def split_command(
     _say(split_lines(found))
     _say(bad_lines(report))
     typer.echo(f"written: {output}")
-    _next("train", source.recipe or "RECIPE", f"data.path={output}")
+    made = ["data.make=null"] if source.made else []
+    _next("train", source.recipe or "RECIPE", f"data.path={output}", *made)
 
 
 @data_app.command("convert")

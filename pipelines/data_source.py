@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ class Source:
         model, revision: the recipe's checkpoint (of a single file: its configs), or "" where there is no recipe.
         resolution: the recipe's, if it names one.
         recipe: as it was named on the command line, or "".
+        made: the recipe says how to make its data.
     """
 
     path: str
@@ -33,6 +34,7 @@ class Source:
     revision: str | None = None
     resolution: int | None = None
     recipe: str = ""
+    made: bool = False
 
     def read(self, report: ReadReport) -> Iterator[Group]:
         """The pairs; bad rows are counted in `report` and left out.
@@ -79,11 +81,13 @@ def locate(
         options = {"format": data.format, "split": data.split, "columns": data.columns, "rejected": data.rejected}
         options |= {"limit": data.limit, "streaming": None if data.streaming else False}
         model = recipe.model
-        source = Source(data.path, {}, model.config or model.path, model.revision, data.resolution, path)
+        source = Source(
+            data.path, {}, model.config or model.path, model.revision, data.resolution, path, data.make is not None
+        )
     given = {"format": format, "split": split, "columns": _renames(columns), "rejected": rejected, "limit": limit}
     options |= {name: value for name, value in given.items() if value and value != "auto"}
     options = {name: value for name, value in options.items() if value not in (None, {}, "auto")}
-    return Source(source.path, options, source.model, source.revision, source.resolution, source.recipe)
+    return replace(source, options=options)
 
 
 def is_recipe(path: str) -> bool:

@@ -84,7 +84,7 @@ def train_from(
     outcome = Trainer(run, resume=resume).train()
     if accelerator.is_main_process:
         weights = save_weights(run, config, pipeline_class, outcome.weights_step, pipeline)
-        write_json(folder / SUMMARY, summary(run, outcome))
+        write_json(folder / SUMMARY, summary(run, config, outcome))
         say(f"weights: {weights}")
         write_model_card(folder)
         if recipe.push_to_hub is not None:
@@ -137,7 +137,7 @@ def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any, steps:
     return save_pipeline(run.folder / PIPELINE, pipeline, about)
 
 
-def summary(run: Run, outcome: Outcome) -> dict[str, Any]:
+def summary(run: Run, config: CheckpointConfig, outcome: Outcome) -> dict[str, Any]:
     """What train.json says: how it ended, on what, with which versions."""
     from importlib.metadata import version
 
@@ -145,11 +145,19 @@ def summary(run: Run, outcome: Outcome) -> dict[str, Any]:
     return {
         **finished(outcome),
         "identity": dict(run.identity),
+        "base_source": _base_source(config),
         "weights": weights_hash(run.policy),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "processes": run.accelerator.num_processes,
         "device": run.accelerator.device.type,
     }
+
+
+def _base_source(config: CheckpointConfig) -> str:
+    """Where the base came from, so that a model card does not take a local path for a name on the hub."""
+    if config.source == "pipeline":
+        return "folder" if Path(config.path).exists() else "hub"
+    return "single file" if config.configs is not None else config.source
 
 
 def finished_before(recipe: Recipe) -> bool:

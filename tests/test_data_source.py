@@ -37,6 +37,7 @@ def test_a_recipe_gives_its_data_and_model(tmp_path: Path, pairs_folder: Path) -
         assert (source.path, source.model, source.resolution) == (str(pairs_folder), "some/checkpoint", 64)
         assert source.options == {"limit": 5, "format": "pairs"}
         assert source.recipe == str(name)
+        assert not source.made
 
 
 def test_the_command_line_wins_over_the_recipe(tmp_path: Path, pairs_folder: Path) -> None:
@@ -49,6 +50,12 @@ def test_data_that_a_recipe_has_yet_to_make_is_said(tmp_path: Path, monkeypatch:
     assert is_recipe("shapes_diffusion_dpo")
     with pytest.raises(ValueError, match="not made yet; first run: mmpo train shapes_diffusion_dpo"):
         locate("shapes_diffusion_dpo")
+
+
+def test_data_that_a_recipe_made_is_known_as_such(tmp_path: Path, pairs_folder: Path) -> None:
+    """The folder that a split writes was not made by the recipe, so it must not be compared with its settings."""
+    make = {"prompts": "shapes/train", "reward": "shapes"}
+    assert locate(str(recipe_at(tmp_path / "run", pairs_folder, data__make=make))).made
 
 
 def test_a_misspelt_recipe_is_not_looked_for_on_the_hub() -> None:

@@ -208,7 +208,7 @@ def test_metrics_have_the_names_people_know(lora_run: Path) -> None:
 
 def test_guard_stops_and_restores(sd_folder: Path, tmp_path: Path) -> None:
     """A learning rate that ruins the model: the run stops, says why, and gives back the last good weights."""
-    guard = {"action": "stop", "evaluations": 1, "standard_errors": 0.5}
+    guard = {"action": "stop", "evaluations": 1, "error_rise": 0.01, "standard_errors": 0.5}
     pairs = tiny.make_pairs(tmp_path / "pairs", 80)
     tree = full_tree(sd_folder, pairs, tmp_path / "run", train__steps=20)
     tree["optim"]["lr"] = 0.05
