@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 Condition = Mapping[str, Tensor]
@@ -35,6 +36,36 @@ class Batch:
     latent_std: Tensor
     condition: Condition
     null_condition: Condition
+
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[str],
+        latents: Tensor,
+        condition: Condition,
+        *,
+        std: Tensor | None = None,
+        null_condition: Condition | None = None,
+        visit: int = 0,
+    ) -> Batch:
+        """A batch from tensors at hand.
+
+        Args:
+            ids: B names; the same name and visit give the same noise again.
+            latents: [B, K, C, H, W], scaled as the denoiser expects it.
+            condition: per name [B, 1 or K, ...].
+            std: deviation of the VAE's posterior; None takes the latents as they are.
+            null_condition: per name [...], the empty prompt; needed for prompt dropout alone.
+            visit: how often these groups were visited before, such as the step's number.
+        """
+        return cls(
+            ids=list(ids),
+            visits=[visit] * len(ids),
+            latent_mean=latents,
+            latent_std=torch.zeros_like(latents) if std is None else std,
+            condition=condition,
+            null_condition=null_condition or {name: torch.zeros_like(x[0, 0]) for name, x in condition.items()},
+        )
 
     def to(self, device: object, dtype: object | None = None) -> Batch:
         """The batch on another device; floating tensors in `dtype` if one is given."""

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors words what the system said
+
+
 def write_bytes(file: Path, data: bytes) -> None:
-    """Temporary file, fsync, rename."""
+    """Temporary file, fsync, rename.
+
+    Raises:
+        OSError: such as a full disk; it names `file`, which is then as it was before.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(partial, file)
-    sync_folder(file.parent)
+    try:
+        with naming(partial, file):
+            with open(partial, "wb") as out:
+                out.write(data)
+                out.flush()
+                os.fsync(out.fileno())
+            os.replace(partial, file)
+            sync_folder(file.parent)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
 
 
 def write_json(file: Path, value: Any) -> None:
@@ -29,8 +42,37 @@ def write_json(file: Path, value: Any) -> None:
 
 
 @contextmanager
+def naming(partial: Path, final: Path) -> Iterator[None]:
+    """Gives an OSError of the block the name that a reader knows.
+
+    A full disk names no file, safetensors raises an error of its own kind, and what is named may be below `partial`,
+    which is gone when the message is read.
+
+    Args:
+        partial: the temporary file or folder that is written.
+        final: what it becomes.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = Path(error.filename) if isinstance(error.filename, str | Path) else partial
+        if error.filename is not None and not named.is_relative_to(partial):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(final / named.relative_to(partial))) from error
+    except Exception as error:
+        number = _OS_ERROR.search(str(error)) if type(error).__name__ == "SafetensorError" else None
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(final)) from error
+
+
+@contextmanager
 def replace_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `folder` when the block ends without an error."""
+    """A temporary folder that takes the place of `folder` when the block ends without an error.
+
+    Raises:
+        OSError: such as a full disk; it names `folder` or a file in it, and `folder` is then as it was before.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.*.partial"):  # of a process that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -42,11 +84,12 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir()
     try:
-        yield partial
-        for file in sorted(partial.rglob("*")):
-            if file.is_file():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
+        with naming(partial, folder):
+            yield partial
+            for file in sorted(partial.rglob("*")):
+                if file.is_file():
+                    with open(file, "rb") as handle:
+                        os.fsync(handle.fileno())
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
             shutil.rmtree(old, ignore_errors=True)

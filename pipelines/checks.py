@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import rewards
 from mmpo.data.readers import check_first, open_pairs
-from mmpo.data.source_paths import is_here, is_local
+from mmpo.data.source_paths import is_here, is_local, local_path
 from mmpo.recipe import Data, Recipe
 from mmpo.suggest import one_of
 from pipelines.prompts import load_prompts
 
 
 def check_recipe(recipe: Recipe, *, data_is_here: bool = True) -> None:
-    """Refuses rewards, prompts, data or columns that are not there, before hours of training and not after.
+    """Refuses what is not there or cannot be written, before hours of training and not after.
 
     Args:
         recipe: what is to be run.
@@ -21,18 +23,55 @@ def check_recipe(recipe: Recipe, *, data_is_here: bool = True) -> None:
     Raises:
         ValueError: names what is missing and the nearest valid name.
     """
+    check_folder("output", recipe.output, "output=FOLDER")
+    if not recipe.data.path.strip():
+        raise ValueError("data.path: is empty; name a folder, a file or a data set on the hub")
+    check_folder("data.cache", str(cache_folder(recipe.data)), "data.cache=FOLDER")
     known = rewards.names()
     for spec in [*recipe.evaluation.rewards, *([recipe.data.make.reward] if recipe.data.make else [])]:
         if spec.name not in known:
             raise ValueError(f"reward: {one_of(spec.name, known)}")
     if recipe.evaluation.prompts is not None:
         load_prompts(recipe.evaluation.prompts, recipe.evaluation.limit)
+    previews = recipe.evaluation.previews
+    if previews.count and isinstance(previews.prompts, str):
+        load_prompts(previews.prompts)
     if recipe.data.make is not None:
         load_prompts(recipe.data.make.prompts, recipe.data.make.limit)
     elif data_is_here or is_here(recipe.data.path):
         opened = open_pairs(recipe.data.path, **pair_options(recipe.data))
         if is_local(recipe.data.path):  # the first rows of a stream may be many megabytes
             check_first(opened, recipe.data.path)
+
+
+def check_folder(key: str, path: str, fix: str) -> None:
+    """Refuses a folder that cannot be made or written to.
+
+    Args:
+        key: of the recipe.
+        path: its value.
+        fix: what else to give.
+    Raises:
+        ValueError: says what is in the way.
+    """
+    if not path.strip():
+        raise ValueError(f"{key}: is empty; name a folder with {fix}")
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{key} {path}: is a file; give a folder with {fix}")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ValueError(f"{key} {path}: {there} is a file, so no folder can be made in it; choose another with {fix}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ValueError(f"{key} {path}: no permission to write in {there}; choose another folder with {fix}")
+
+
+def cache_folder(data: Data) -> Path:
+    """Where the latent and text caches are: `data.cache`, or beside the data."""
+    if data.cache:
+        return Path(data.cache)
+    place = local_path(data.path)
+    return (place if place.is_dir() else place.parent if place.exists() else Path("runs")) / ".cache"
 
 
 def pair_options(data: Data) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 LAUNCHER: list[str] = []
 """Options after `--`; `main` fills it."""
 
-Run = Annotated[Path, typer.Argument(help="The folder of a run.")]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")]
 
 
 def demo(
@@ -85,7 +85,7 @@ def train(
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe's section evaluation."),
@@ -118,7 +118,7 @@ def report(run: Run) -> None:
 
 
 def push(
-    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     name: Annotated[str, typer.Argument(metavar="USER/NAME", help="Name of the model on the hub.")],
     private: Annotated[bool, typer.Option("--private", help="Only you can see it.")] = False,
 ) -> None:

@@ -11,7 +11,10 @@ import typer
 
 def init(
     recipe: Annotated[
-        str | None, typer.Argument(help="Name of a shipped recipe; without one, Diffusion-DPO on your own pairs.")
+        str | None,
+        typer.Argument(
+            metavar="[RECIPE]", help="Name of a shipped recipe; without one, Diffusion-DPO on your own pairs."
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write; default: NAME.yaml here.")

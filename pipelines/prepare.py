@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -13,13 +12,12 @@ from accelerate import Accelerator
 from mmpo.data.cache import TensorCache
 from mmpo.data.encoding import Caches, EncodedRow, encode_groups
 from mmpo.data.readers import OpenPairs, ReadReport, open_pairs, read_open
-from mmpo.data.source_paths import local_path
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import encode_images
 from mmpo.models.loading import weights_hash
 from mmpo.recipe import Recipe
 from mmpo.training.metrics import Console
-from pipelines.checks import pair_options
+from pipelines.checks import cache_folder, pair_options
 from pipelines.own_samples import is_made, make_pairs
 
 Say = Callable[[str], None]
@@ -50,7 +48,7 @@ def encode_data(
         opened: rows that were found already, in place of the recipe's data.
     """
     data = recipe.data
-    folder = Path(data.cache) if data.cache else _cache_folder(data.path)
+    folder = cache_folder(data)
     text_parts = [
         name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)
     ]
@@ -94,11 +92,6 @@ def encode_data(
         raise ValueError(report.nothing(data.path))
     _tell(report, data.path, say)
     return rows, caches
-
-
-def _cache_folder(path: str) -> Path:
-    place = local_path(path)
-    return (place if place.is_dir() else place.parent if place.exists() else Path("runs")) / ".cache"
 
 
 def _tell(report: ReadReport, path: str, say: Say) -> None:

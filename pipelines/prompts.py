@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmpo.data.format_values import LONGEST_PROMPT
 from mmpo.records import SPLITS, Prompt
 
 BUILT_IN = "shapes/"
@@ -16,7 +17,7 @@ def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
         name: shapes/train, shapes/tune, shapes/test, or a UTF-8 text file with a prompt a line.
         limit: the first so many.
     Raises:
-        ValueError: no such split or file, or nothing in it.
+        ValueError: no such split or file, nothing in it, or what is no prompt.
     """
     if name.startswith(BUILT_IN) and not Path(name).exists():
         split = name.removeprefix(BUILT_IN)
@@ -29,9 +30,17 @@ def load_prompts(name: str, limit: int | None = None) -> list[Prompt]:
     if not file.is_file():
         raise ValueError(f"prompts: no file '{name}'; give a text file with a prompt a line, or shapes/train|tune|test")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"prompts: {name} is not UTF-8 text: {error}") from None
+        raise ValueError(f"prompts: {name} is not UTF-8 (position {error.start}); save it as UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if "\0" in line:
+            raise ValueError(f"prompts: {name}, line {number} holds a NUL character; is it a text? save it as UTF-8")
+        if len(line) > LONGEST_PROMPT:
+            raise ValueError(
+                f"prompts: {name}, line {number} has {len(line):,} characters, the limit is {LONGEST_PROMPT:,}; "
+                "write one prompt a line"
+            )
     texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not texts:
         raise ValueError(f"prompts: {name} holds no prompt; write one a line")

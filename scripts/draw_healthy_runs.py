@@ -1,6 +1,6 @@
 """The plots, sample strips and table of docs/healthy-runs.md, from the runs of bench_healthy_runs.py.
 
-    python scripts/draw_healthy_runs.py [--folder runs/healthy-runs] [--to docs/healthy-runs]
+python scripts/draw_healthy_runs.py [--folder runs/healthy-runs] [--to docs/healthy-runs]
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def panels(lines: list[dict[str, Any]]) -> list[tuple[str, list[tuple[str, int]]
         Line(name, [(x["step"], x[f"eval/{name}_error_vs_reference"] / base_error(train)) for x in held], color)
         for name, color in (("chosen", 1), ("rejected", 2))
     ]
-    loss = Line("loss", smoothed([(x["step"], x["loss"]) for x in train]), 1, raw=[(x["step"], x["loss"]) for x in train])
+    steps = [(x["step"], x["loss"]) for x in train]
+    loss = Line("loss", smoothed(steps), 1, raw=steps)
     coin = Axis(low=0, high=1, level=0.5, level_name="a coin")
     return [
         ("Held-out preference accuracy", [], chart("accuracy", [accuracy], axis=coin)),
-        ("Error against the reference, as a share of its own", [("chosen", 1), ("rejected", 2)], chart("error", rises)),
+        ("Error above the reference (1 = twice its own)", [("chosen", 1), ("rejected", 2)], chart("error", rises)),
         ("Training loss", [], chart("loss", [loss], axis=Axis(level=float(np.log(2)), level_name="ln 2"))),
     ]
 
@@ -62,7 +63,8 @@ def figure(run: Path) -> str:
     """One standalone SVG: three charts side by side on white."""
     width = 3 * PANEL[0] + 4 * GAP
     css = re.sub(r"@media \(prefers-color-scheme: dark\) \{.*?\} \}", "", STYLE.read_text(), flags=re.DOTALL)
-    parts = [f"<style>{escape(css, quote=False)}{STYLE_LIGHT}</style>", '<rect width="100%" height="100%" fill="#fff"/>']
+    white = '<rect width="100%" height="100%" fill="#fff"/>'
+    parts = [f"<style>{escape(css, quote=False)}{STYLE_LIGHT}</style>", white]
     for number, (title, legend, html) in enumerate(panels(read_metrics(run))):
         left = GAP + number * (PANEL[0] + GAP)
         found = re.search(r'<svg viewBox="([^"]+)"[^>]*>(.*)</svg>', html, re.DOTALL)
@@ -76,8 +78,9 @@ def figure(run: Path) -> str:
         parts.append(
             f'<svg x="{left}" y="{HEAD}" width="{PANEL[0]}" height="{PANEL[1]}" viewBox="{found[1]}">{found[2]}</svg>'
         )
-    size = f'width="{width}" height="{HEAD + PANEL[1] + GAP}"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {width} {HEAD + PANEL[1] + GAP}">{"".join(parts)}</svg>\n'
+    height = HEAD + PANEL[1] + GAP
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{"".join(parts)}</svg>\n'
 
 
 def strips(run: Path) -> bytes:
@@ -100,7 +103,8 @@ def table_row(name: str, run: Path) -> str:
     return (
         f"| {VARIANTS[name][0]} | {loss:.3g} | {held['eval/accuracy']:.2f} [{held['eval/accuracy_low']:.2f}, "
         f"{held['eval/accuracy_high']:.2f}] | {rise:+.0%} | {held['eval/saturated']:.0%} | "
-        f"{score['base']:.3f} → {score['tuned']:.3f} | {score['difference']:+.3f} [{score['low']:+.3f}, {score['high']:+.3f}] |"
+        f"{score['base']:.3f} → {score['tuned']:.3f} | {score['difference']:+.3f} "
+        f"[{score['low']:+.3f}, {score['high']:+.3f}] |"
     )
 
 

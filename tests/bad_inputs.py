@@ -177,8 +177,8 @@ NOISE = Image.effect_noise((64, 64), 80)
 ANIMATED = {"save_all": True, "append_images": FRAMES[1:]}
 
 IMAGES = [
-    row("image-empty", {"rejected": b""}, "column 'rejected' holds no image bytes"),
-    row("image-null", {"rejected": None}, "column 'rejected' holds no image bytes"),
+    row("image-empty", {"rejected": b""}, "column 'rejected' is empty (0 bytes)", "expected the bytes"),
+    row("image-null", {"rejected": None}, "column 'rejected' is null; expected the bytes"),
     row("image-the-same-twice", {"rejected": PAIR["chosen"]}, "the same image", "leave it out"),
     image("truncated-png", as_file(NOISE, "PNG")[:900], "corrupt", "truncated", "save it again"),
     image("truncated-jpeg", as_file(NOISE, "JPEG")[:900], "corrupt", "truncated", "save it again"),
@@ -251,11 +251,11 @@ LINES = [
     line("image-name-with-nul", _names("a\0b.png"), "holds a NUL character"),
     line("image-is-a-folder", _names("sub"), "no such file: sub", prepare=lambda world: (world.data / "sub").mkdir()),
     line("image-a-number", {"prompt": "a blue moon", "chosen": 5, "rejected": "rejected0.png"},
-         "column 'chosen' holds no image bytes"),
+         "column 'chosen' holds int; expected the bytes"),
 ]  # fmt: skip
 
 FOLDERS = [
-    folders("empty-image", lambda data: (data / "l" / "b.png").write_bytes(b""), "b.png, rejected", "empty (0 bytes)"),
+    folders("empty-image", lambda data: (data / "l" / "b.png").write_bytes(b""), "b.png: column 'rejected' is empty (0 bytes)"),
     folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "b.png, rejected", "not an image"),
     folders("no-partner", lambda data: (data / "l" / "b.png").unlink(), "w/b.png: no partner", "named b in"),
     folders("two-images-of-one-stem", lambda data: (data / "w" / "b.webp").write_bytes(picture(3)), "b.png",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import bad_input_cases
 import bad_inputs
 import command_line
 import pytest
@@ -23,6 +24,8 @@ def world(tmp_path: Path, sd_folder: Path) -> World:
     return World(tmp_path, sd_folder)
 
 
+c = bad_input_cases
+CASES = [*bad_inputs.ROWS, *c.TABLES, *c.FILES, *c.RECIPES, *c.KEYS]
 Tree = dict[str, str]
 
 
@@ -61,7 +64,7 @@ def assert_whole_cache(folder: Path) -> None:
     assert all(file.name.endswith((".keys.json", ".safetensors")) or file.name == "about.json" for file in folder.iterdir())
 
 
-@pytest.mark.parametrize("case", bad_inputs.ROWS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_bad_input(case: Case, main: Main, world: World) -> None:
     arguments = case.make(world)
     before = tree(world.root)

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,15 +79,25 @@ def open_files(files: Sequence[Path]) -> Source:
 
 def _parquet_columns(file: Path) -> list[str]:
     try:
-        return columns_of(file)
+        columns = columns_of(file)
     except ValueError as error:
         if file.suffix.lower() in TABLE_SUFFIXES:
             raise
         raise ValueError(f"{error}; tables are files named {', '.join(TABLE_SUFFIXES)}") from None
+    _refuse_twins(file, columns)
+    return columns
+
+
+def _refuse_twins(file: Path, columns: Sequence[str]) -> None:
+    """Two columns of one name: of a row as a dictionary, the second would silently stand for both."""
+    twin = next((name for name, count in Counter(columns).items() if count > 1), None)
+    if twin is not None:
+        raise ValueError(f"{file}: the column '{twin}' stands twice; rename or drop one")
 
 
 def _parquet_rows(files: Sequence[Path]) -> Iterator[Row]:
     for file in files:
+        _refuse_twins(file, columns_of(file))
         open_file = opener(file.parent)
         for place, values in read_rows(file):
             yield Row(place, values, open_file)
@@ -180,6 +191,11 @@ def _read_csv(file: Path) -> Iterator[Row]:
     open_file = opener(file.parent)
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
         reader = csv.DictReader(lines, delimiter="\t" if file.suffix.lower() == ".tsv" else ",")
+        try:
+            names = reader.fieldnames or ()
+        except csv.Error as error:
+            raise ValueError(f"{file}, line 1: not CSV: {error}") from None
+        _refuse_twins(file, [name for name in names if name])
         while True:
             try:
                 values = next(reader)
@@ -190,6 +206,6 @@ def _read_csv(file: Path) -> Iterator[Row]:
                 continue
             place = f"{file}, line {reader.line_num}"
             if None in values or None in values.values():
-                yield Row(place, fault=f"expected {len(reader.fieldnames or ())} cells, as in the header")
+                yield Row(place, fault=f"expected {len(names)} cells, as in the header")
             else:
                 yield Row(place, values, open_file)

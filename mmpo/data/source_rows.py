@@ -61,7 +61,7 @@ def image_bytes(value: Any, column: str, open_file: OpenFile | None = None) -> b
         ValueError: null, empty, or a path that cannot be read; names the column.
     """
     if isinstance(value, Mapping):
-        value = value.get("bytes") or value.get("path")
+        value = value.get("bytes") or value.get("path") or b""
     if isinstance(value, bytes | bytearray) and value:
         return bytes(value)
     if isinstance(value, str) and value and open_file is not None:
@@ -69,4 +69,5 @@ def image_bytes(value: Any, column: str, open_file: OpenFile | None = None) -> b
             return open_file(value)
         except (OSError, ValueError) as error:
             raise ValueError(f"column '{column}': {error}") from None
-    raise ValueError(f"column '{column}' holds no image bytes")
+    found = "is null" if value is None else f"holds {type(value).__name__}" if value else "is empty (0 bytes)"
+    raise ValueError(f"column '{column}' {found}; expected the bytes of an image, or its path")
