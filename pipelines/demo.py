@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -37,4 +38,4 @@ def run_demo(output: str, seed: int) -> None:
         typer.echo(line)
     typer.echo("'shapes' is the verified accuracy: the share of images that show exactly what the prompt asks for.")
     typer.echo(f"done in {(time.monotonic() - began) / 60:.1f} minutes; images: {folder / 'evaluation.png'}")
-    typer.echo(f"next: mmpo train {RECIPE} --dry-run, or mmpo train sd15_diffusion_dpo --dry-run")
+    typer.echo(f"next: {shlex.join(['mmpo', 'report', output])}, or mmpo init for your own checkpoint and pairs")

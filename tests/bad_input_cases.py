@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from bad_inputs import GOOD, PAIR, PICK_A_PIC, Case, World
+import torch
+from bad_inputs import PAIR, PICK_A_PIC, Case, World
 from tiny import make_pairs, picture
+
+from mmpo.training.checkpoints import Checkpoint, save_checkpoint
 
 
 def table(name: str, rows: Sequence[dict[str, Any]] | pa.Table, *says: str, more: Sequence[str] = ()) -> Case:
@@ -159,6 +163,164 @@ KEYS = [
     key("cache-is-a-file", "data.cache={root}/recipe.yaml", "data.cache", "recipe.yaml: is a file"),
     key("output-is-a-file", "output={root}/recipe.yaml", "output", "recipe.yaml: is a file", "output=FOLDER"),
     key("output-below-a-file", "output={root}/recipe.yaml/run", "output", "recipe.yaml is a file", "output=FOLDER"),
-    key("no-permission", "output={root}/closed/run", "output", "no permission to write in", "closed", "output=FOLDER"),
     key("resume-of-nothing", "--resume", "--resume: no checkpoint in", "start without --resume"),
+]  # fmt: skip
+
+
+def prompts(name: str, content: bytes, *says: str) -> Case:
+    """A file of prompts."""
+
+    def make(world: World) -> list[object]:
+        (world.root / "prompts.txt").write_bytes(content)
+        make_pairs(world.data, 4)
+        return world.train(f"evaluation.prompts={world.root / 'prompts.txt'}")
+
+    return Case(f"prompts-{name}", make, ["prompts.txt", *says])
+
+
+PROMPTS = [
+    prompts("empty", b"", "holds no prompt", "write one a line"),
+    prompts("blank-lines", b"\n  \n\t\n", "holds no prompt", "write one a line"),
+    prompts("not-utf8", b"a cat\ncaf\xe9\n", "is not UTF-8 (position 9)", "save it as UTF-8"),
+    prompts("utf16", "a cat".encode("utf-16"), "is not UTF-8 (position 0)", "save it as UTF-8"),
+    prompts("nul", b"a cat\na\0dog\n", "line 2 holds a NUL character"),
+    prompts("very-long", b"a" * 100_000, "line 1 has 100,000 characters, the limit is 10,000"),
+]
+
+
+def in_data(name: str, arguments: Callable[[World], Sequence[object]], *says: str) -> Case:
+    """A command on four good pairs."""
+
+    def make(world: World) -> Sequence[object]:
+        make_pairs(world.data, 4)
+        return arguments(world)
+
+    return Case(f"place-{name}", make, says)
+
+
+def _closed(world: World) -> list[object]:
+    (world.root / "closed").mkdir()
+    return world.train(f"output={world.root / 'closed' / 'run'}")
+
+
+def _closed_data(world: World) -> list[object]:
+    make_pairs(world.root / "closed", 4)
+    return world.train(f"data.path={world.root / 'closed'}", "--dry-run")
+
+
+def _run(world: World, **held: str) -> Path:
+    """A run's folder with these files; `_` stands for the dot before the suffix."""
+    world.run.mkdir()
+    (world.run / "recipe.yaml").write_text(world.recipe().read_text())
+    for name, content in held.items():
+        (world.run / name.replace("_", ".")).write_text(content)
+    return world.run
+
+
+def _cut(source: Path, target: Path) -> Path:
+    data = source.read_bytes()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data[: len(data) // 2])
+    return target
+
+
+def _cut_model(world: World) -> Path:
+    """The checkpoint with half of the denoiser's weights."""
+    target = world.root / "model"
+    shutil.copytree(world.model, target)
+    _cut(world.model / WEIGHTS, target / WEIGHTS)
+    return target
+
+
+def _cut_checkpoint(world: World) -> list[object]:
+    make_pairs(world.data, 4)
+    tensors = {"weights": {"a": torch.zeros(64)}}
+    folder = save_checkpoint(world.run, Checkpoint(1, tensors, {}), keep=1)
+    _cut(folder / "weights.safetensors", folder / "weights.safetensors")
+    return world.train("--resume")
+
+
+WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
+PLACES = [
+    place("no-permission", _closed, "output", "no permission to write in", "closed", "output=FOLDER"),
+    place("no-permission-beside-the-data", _closed_data, "data.cache", "no permission to write in", "data.cache=FOLDER"),
+    in_data("run-already-there", lambda world: (_run(world, train_json="{}"), world.train())[1], "holds a finished run",
+            "output=FOLDER"),
+    place("damaged-checkpoint", _cut_checkpoint, "no usable checkpoint", "weights.safetensors", "the checkpoint was cut"),
+    place("report-of-no-folder", lambda world: ["report", world.run], "no such folder", "give the output folder"),
+    place("report-of-no-run", lambda world: ["report", world.root], "recipe.yaml is missing", "give the output folder"),
+    place("eval-of-no-run", lambda world: ["eval", world.root], "train.json is missing", "run `mmpo train` first"),
+    place("eval-of-a-damaged-run", lambda world: ["eval", _run(world, train_json='{"a": ')], "train.json", "not valid JSON"),
+    in_data("resume-of-a-damaged-run", lambda world: (_run(world, train_json='{"a": '), world.train("--resume"))[1],
+            "train.json", "not valid JSON"),
+    place("push-of-a-bad-name", lambda world: ["push", world.run, "my lora"], "'my lora' is no name on the hub",
+          "expected USER/NAME"),
+    place("push-of-no-run", lambda world: ["push", world.run, "alice/lora"], "no such folder", "give the output folder"),
+    in_data("single-file-cut", lambda world: world.train(f"model.path={_cut(world.model / WEIGHTS, world.root / 'a.safetensors')}"),
+            "model.path", "a.safetensors: not a readable safetensors file"),
+    in_data("lora-start-cut", lambda world: world.train(f"model.lora.start={_cut(world.model / WEIGHTS, world.root / 'a.safetensors')}"),
+            "model.lora.start", "a.safetensors: not a readable safetensors file"),
+    in_data("lora-start-is-no-lora", lambda world: world.train(f"model.lora.start={world.model / WEIGHTS}"),
+            "model.lora.start", "holds no LoRA"),
+    in_data("model-weights-cut", lambda world: world.train(f"model.path={_cut_model(world)}"), "model", "unet"),
+    in_data("convert-to-a-file", lambda world: ["data", "convert", world.data, world.recipe(), "--to", "jsonl"],
+            "recipe.yaml: is a file", "new folder"),
+    in_data("convert-below-a-file", lambda world: ["data", "convert", world.data, world.recipe() / "a", "--to", "jsonl"],
+            "recipe.yaml"),
+    in_data("convert-over-something", lambda world: ["data", "convert", world.data, world.root, "--to", "jsonl"],
+            "holds something already", "give a new folder"),
+    in_data("convert-to-nothing-known", lambda world: ["data", "convert", world.data, world.run, "--to", "jsnl"],
+            "--to: unknown name 'jsnl'; did you mean 'jsonl'?"),
+    in_data("split-leaves-nothing", lambda world: ["data", "split", world.data, world.run, "--test", "1"], "--test 1",
+            "from 0 to below 1"),
+    in_data("stats-into-a-folder", lambda world: ["data", "stats", world.data, "--json", world.root], "Is a directory", "name a file"),
+    in_data("inspect-below-a-file", lambda world: ["data", "inspect", world.data, "--output", world.recipe() / "a.html"],
+            "recipe.yaml"),
+    place("init-over-a-file", lambda world: ["init", "--output", world.recipe()], "recipe.yaml is there", "--force"),
+    place("init-below-a-file", lambda world: ["init", "--output", world.recipe() / "a.yaml"], "cannot write", "--output FILE"),
+]  # fmt: skip
+
+
+def full(
+    name: str, part: str, command: Callable[[World], Sequence[object]], *says: str, again: Sequence[str] = ()
+) -> Case:
+    """A disk that is full when a file is written whose path holds `part`; later the same command, with `again`, works."""
+
+    def make(world: World) -> Sequence[object]:
+        make_pairs(world.data, 4)
+        return command(world)
+
+    return Case(
+        f"full-disk-{name}", make, ["No space left on device", "free some space", *says], full=part, again=again
+    )
+
+
+def _two_steps(world: World) -> list[object]:
+    return world.train("train.steps=2", "train.checkpoint_every=1")
+
+
+def _convert(to: str) -> Callable[[World], Sequence[object]]:
+    return lambda world: ["data", "convert", world.data, world.run, "--to", to]
+
+
+FULL = [
+    full("new-cache", "about.json", World.train, "data/.cache/latents-", "about.json"),
+    full("cache", ".safetensors.{pid}", World.train, "data/.cache/latents-", ".safetensors"),
+    full("cache-index", ".keys.json.{pid}", World.train, "data/.cache/latents-", ".keys.json"),
+    full("texts", "/text-", World.train, "data/.cache/text-"),
+    full("recipe", "recipe.yaml.", World.train, "run/recipe.yaml"),
+    full("first-checkpoint", "checkpoint-000001", _two_steps, "run/checkpoint-000001"),
+    full("second-checkpoint", "checkpoint-000002", _two_steps, "run/checkpoint-000002", again=["--resume"]),
+    full("checkpoint-state", "000001.{pid}.partial/state.json", _two_steps, "run/checkpoint-000001"),
+    full("lora", "/.pytorch_lora_weights.safetensors.", _two_steps, "run/pytorch_lora_weights.safetensors", again=["--resume"]),
+    full("summary", "train.json", _two_steps, "run/train.json", again=["--resume"]),
+    full("metrics", ".metrics.jsonl.", _two_steps, "run/metrics.jsonl"),
+    full("line-of-metrics", "run/metrics.jsonl", _two_steps, "run/metrics.jsonl"),
+    full("lora-by-diffusers", "/.lora-", _two_steps, ": ", "/run;", again=["--resume"]),
+    full("convert-to-pairs", "shard-00000", _convert("pairs"), "run/shard-00000.parquet"),
+    full("convert-to-lines", "pairs.jsonl", _convert("jsonl"), "run"),
+    full("convert-to-folders", "/w/", _convert("folders"), "run"),
+    full("split", "done.json", lambda world: ["data", "split", world.data, world.run, "--test", "0.5"], "run/done.json"),
+    full("stats", "stats.json", lambda world: ["data", "stats", world.data, "--json", world.root / "stats.json"], "stats.json"),
+    full("inspect", "page.html", lambda world: ["data", "inspect", world.data, "--output", world.root / "page.html"], "page.html"),
 ]  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tiny
@@ -56,7 +57,9 @@ class World:
 
     def recipe(self, **changes: Any) -> Path:
         """A recipe file that trains one step; `changes` are "section__key" values."""
-        tree = tiny.recipe_tree(self.model, self.data, self.run, train__steps=1, evaluation__held_out_pairs=0, **changes)
+        tree = tiny.recipe_tree(
+            self.model, self.data, self.run, train__steps=1, evaluation__held_out_pairs=0, **changes
+        )
         tree["train"] |= {"batch_size": 2, "report_to": []}
         file = self.root / "recipe.yaml"
         file.write_text(dump(validate(tree)), encoding="utf-8")
@@ -76,12 +79,16 @@ class Case:
         make: prepares it in a world and returns the arguments of `mmpo`.
         says: parts of the message: where, what, the fix.
         row: it is one row between two good ones: fatal with data.on_bad_row=error, else skipped and named.
+        full: the disk is full for files whose path holds this.
+        again: what to add to the command to go on from there.
     """
 
     name: str
     make: Callable[[World], Sequence[object]]
     says: Sequence[str]
     row: bool = False
+    full: str = ""
+    again: Sequence[str] = ()
 
 
 def among_good_rows(world: World, row: dict[str, Any], base: dict[str, Any]) -> None:
@@ -133,7 +140,9 @@ def line(name: str, text: str | bytes | dict[str, Any], *says: str, prepare: Cal
         good = [_pair_of_files(world, prompt, 10 * n) for n, prompt in enumerate(GOOD, 1)]
         _pair_of_files(world, "a blue moon", 0)
         prepare(world)
-        middle = json.dumps(text).encode() if isinstance(text, dict) else text if isinstance(text, bytes) else text.encode()
+        middle = (
+            json.dumps(text).encode() if isinstance(text, dict) else text if isinstance(text, bytes) else text.encode()
+        )
         lines = [json.dumps(good[0]).encode(), middle, json.dumps(good[1]).encode()]
         (world.data / "train.jsonl").write_bytes(b"\n".join(lines))
         return strict(world)
@@ -186,7 +195,9 @@ IMAGES = [
     image("web-page", b"<!DOCTYPE html><html>404</html>", "web page", "download the image again"),
     image("svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG", "save it as PNG"),
     image("git-lfs-pointer", b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS", "git lfs pull"),
-    image("huge", as_file(Image.new("1", (20_000, 20_000)), "PNG"), "too large", "limit is 64000000", "make it smaller"),
+    image(
+        "huge", as_file(Image.new("1", (20_000, 20_000)), "PNG"), "too large", "limit is 64000000", "make it smaller"
+    ),
     image("large", as_file(Image.new("1", (9_000, 9_000)), "PNG"), "9000x9000", "limit is 64000000", "make it smaller"),
     image("one-pixel", as_file(Image.new("RGB", (1, 1)), "PNG"), "1x1 pixels, a placeholder", "expected 4 or more"),
     image("absurd-aspect", as_file(Image.new("RGB", (4, 400)), "PNG"), "4x400", "over 16 times", "crop it"),
@@ -207,7 +218,9 @@ LABELS = [
     row("rank-null", {"rank": None}, "'rank' holds None for 3 images", "expected one number per image", base=RANKED),
     row("rank-of-wrong-length", {"rank": [1, 2]}, "'rank' holds 2 values for 3 images", base=RANKED),
     row("rank-with-a-null", {"rank": [1, None, 2]}, "'rank' is None; expected a finite number", base=RANKED),
-    row("one-image-ranked", {"images": [picture(1)], "rank": [1]}, "'images' holds 1 images", "at least 2", base=RANKED),
+    row(
+        "one-image-ranked", {"images": [picture(1)], "rank": [1]}, "'images' holds 1 images", "at least 2", base=RANKED
+    ),
     row("votes-negative", {"votes_image1": -3.0}, "'votes_image1'", "[-3.0, 1.0]; expected counts", base=VOTES),
     row("votes-null", {"votes_image1": None}, "'votes_image1' is None; expected a finite number", base=VOTES),
 ]
@@ -277,3 +290,83 @@ def _relink(file: Path) -> None:
 
 
 ROWS = [*IMAGES, *LABELS, *CAPTIONS, *LINES, *FOLDERS]
+
+
+@dataclass(frozen=True)
+class OddImage:
+    """An image that is fine.
+
+    Args:
+        corners: RGB of the upright picture: top left, top right, bottom left, bottom right.
+        tolerance: of each value, out of 255.
+    """
+
+    name: str
+    data: bytes
+    corners: Sequence[tuple[int, int, int]]
+    tolerance: float = 0.01
+
+
+@dataclass(frozen=True)
+class OddText:
+    """Rows that are fine; `reads` is the prompt of the one between the good ones."""
+
+    name: str
+    make: Callable[[World], object]
+    reads: str = "a blue moon"
+
+
+def _lying() -> Image.Image:
+    """Left half red, right half blue."""
+    lying = Image.new("RGB", (16, 16), "red")
+    lying.paste("blue", (8, 0, 16, 16))
+    return lying
+
+
+def _turned(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def _palette() -> Image.Image:
+    image = Image.new("P", (16, 16), 0)
+    image.putpalette([9, 9, 9, 0, 128, 0])
+    image.paste(1, (8, 0, 16, 16))
+    return image
+
+
+RED, BLUE, WHITE, GREEN = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 128, 0)
+GREY = Image.fromarray(np.full((16, 16), 77 * 257, np.uint16))
+INKS = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+ODD_IMAGES = [
+    OddImage("turned-clockwise", as_file(_lying(), "PNG", exif=_turned(6)), [RED, RED, BLUE, BLUE]),
+    OddImage("turned-by-half", as_file(_lying(), "PNG", exif=_turned(3)), [BLUE, RED, BLUE, RED]),
+    OddImage("turned-jpeg", as_file(_lying(), "JPEG", exif=_turned(8), quality=100, subsampling=0),
+             [BLUE, BLUE, RED, RED], 4),
+    OddImage("cmyk-jpeg", as_file(INKS, "JPEG", quality=95), [RED] * 4, 3),
+    OddImage("16-bit-grey", as_file(GREY, "PNG"), [(77, 77, 77)] * 4, 1),
+    OddImage("palette-with-transparency", as_file(_palette(), "PNG", transparency=0), [WHITE, GREEN, WHITE, GREEN]),
+    OddImage("one-frame-gif", as_file(_lying(), "GIF"), [RED, BLUE, RED, BLUE]),
+    OddImage("one-frame-webp", as_file(_lying(), "WEBP", lossless=True), [RED, BLUE, RED, BLUE]),
+    OddImage("long", as_file(Image.new("RGB", (160, 16), "red"), "PNG"), [RED] * 4),
+]  # fmt: skip
+
+
+def _lines_with_bom(world: World) -> None:
+    line("bom", {"prompt": "a blue moon", "chosen": "chosen0.png", "rejected": "rejected0.png"}).make(world)
+    file = world.data / "train.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+
+
+ODD_TEXTS = [
+    OddText("more-columns", lambda world: among_good_rows(world, {"upvotes": 7, "rank": "high", "scores": [1]}, PAIR)),
+    OddText("accents-and-emoji", lambda world: among_good_rows(world, {"prompt": "une forêt 🌙"}, PAIR), "une forêt 🌙"),
+    OddText("line-ends", lambda world: among_good_rows(world, {"prompt": "a blue moon\r\n"}, PAIR)),
+    OddText("bom-in-a-row", lambda world: among_good_rows(world, {"prompt": "\ufeffa blue moon"}, PAIR)),
+    OddText("bom-before-lines", _lines_with_bom),
+    OddText("bom-in-a-caption-file", folders("bom", lambda data: (data / "w" / "b.txt").write_bytes(
+        b"\xef\xbb\xbfa blue moon\n")).make),
+    OddText("equal-captions-on-both-sides", folders("two", lambda data: (data / "l" / "b.txt").write_text(
+        "a blue moon\n")).make),
+]  # fmt: skip

@@ -57,7 +57,7 @@ def unet_name(name: str, layers: int, attention: set[str]) -> str:
             return name.replace(ours, theirs, 1)
     parts = name.split(".")
     if parts[0] == "mid_block":
-        place = f"middle_block.{ {'resnets': 0, 'attentions': 1}[parts[1]] + 2 * int(parts[2])}"
+        place = f"middle_block.{ {'resnets': 0, 'attentions': 1}[parts[1]] + 2 * int(parts[2]) }"
         return f"{place}.{inner(parts[1], parts[3:])}"
     side, block, kind, number = parts[0], int(parts[1]), parts[2], int(parts[3])
     if side == "down_blocks":
