@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors words what the system said
 
 

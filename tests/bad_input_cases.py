@@ -117,7 +117,8 @@ FILES = [
     files("json-cut", {"a.json": b'[{"prompt": "a"}, {'}, "a.json: not JSON"),
     files("csv-header-only", {"a.csv": b"prompt,chosen,rejected\n"}, "no rows in it"),
     files("lone-side", {"w/a.png": picture(1), "w/a.txt": b"a"}, "images in w/ but no folder l/ beside it"),
-    files("no-names-in-common", {"w/a.png": picture(1), "l/b.png": picture(2)}, "no image of", "has one of the same name"),
+    files("no-names-in-common", {"w/a.png": picture(1), "l/b.png": picture(2)}, "no image of",
+            "has one of the same name"),
     files("no-such-split", {"train.jsonl": b'{"prompt": "a"}'}, "data.split: no file", "split 'tune'", "train.jsonl",
           more=["data.split=tune"]),
 ]  # fmt: skip
@@ -224,6 +225,11 @@ def _cut(source: Path, target: Path) -> Path:
     return target
 
 
+def _cut_file(world: World) -> Path:
+    """Half of a safetensors file."""
+    return _cut(world.model / WEIGHTS, world.root / "a.safetensors")
+
+
 def _cut_model(world: World) -> Path:
     """The checkpoint with half of the denoiser's weights."""
     target = world.root / "model"
@@ -243,29 +249,34 @@ def _cut_checkpoint(world: World) -> list[object]:
 WEIGHTS = Path("unet", "diffusion_pytorch_model.safetensors")
 PLACES = [
     place("no-permission", _closed, "output", "no permission to write in", "closed", "output=FOLDER"),
-    place("no-permission-beside-the-data", _closed_data, "data.cache", "no permission to write in", "data.cache=FOLDER"),
+    place("no-permission-beside-the-data", _closed_data, "data.cache", "no permission to write in",
+            "data.cache=FOLDER"),
     in_data("run-already-there", lambda world: (_run(world, train_json="{}"), world.train())[1], "holds a finished run",
             "output=FOLDER"),
-    place("damaged-checkpoint", _cut_checkpoint, "no usable checkpoint", "weights.safetensors", "the checkpoint was cut"),
+    place("damaged-checkpoint", _cut_checkpoint, "no usable checkpoint", "weights.safetensors",
+            "the checkpoint was cut"),
     place("report-of-no-folder", lambda world: ["report", world.run], "no such folder", "give the output folder"),
     place("report-of-no-run", lambda world: ["report", world.root], "recipe.yaml is missing", "give the output folder"),
     place("eval-of-no-run", lambda world: ["eval", world.root], "train.json is missing", "run `mmpo train` first"),
-    place("eval-of-a-damaged-run", lambda world: ["eval", _run(world, train_json='{"a": ')], "train.json", "not valid JSON"),
+    place("eval-of-a-damaged-run", lambda world: ["eval", _run(world, train_json='{"a": ')], "train.json",
+            "not valid JSON"),
     in_data("resume-of-a-damaged-run", lambda world: (_run(world, train_json='{"a": '), world.train("--resume"))[1],
             "train.json", "not valid JSON"),
     place("push-of-a-bad-name", lambda world: ["push", world.run, "my lora"], "'my lora' is no name on the hub",
           "expected USER/NAME"),
-    place("push-of-no-run", lambda world: ["push", world.run, "alice/lora"], "no such folder", "give the output folder"),
-    in_data("single-file-cut", lambda world: world.train(f"model.path={_cut(world.model / WEIGHTS, world.root / 'a.safetensors')}"),
+    place("push-of-no-run", lambda world: ["push", world.run, "alice/lora"], "no such folder",
+            "give the output folder"),
+    in_data("single-file-cut", lambda world: world.train(f"model.path={_cut_file(world)}"),
             "model.path", "a.safetensors: not a readable safetensors file"),
-    in_data("lora-start-cut", lambda world: world.train(f"model.lora.start={_cut(world.model / WEIGHTS, world.root / 'a.safetensors')}"),
+    in_data("lora-start-cut", lambda world: world.train(f"model.lora.start={_cut_file(world)}"),
             "model.lora.start", "a.safetensors: not a readable safetensors file"),
     in_data("lora-start-is-no-lora", lambda world: world.train(f"model.lora.start={world.model / WEIGHTS}"),
             "model.lora.start", "holds no LoRA"),
     in_data("model-weights-cut", lambda world: world.train(f"model.path={_cut_model(world)}"), "model", "unet"),
     in_data("convert-to-a-file", lambda world: ["data", "convert", world.data, world.recipe(), "--to", "jsonl"],
             "recipe.yaml: is a file", "new folder"),
-    in_data("convert-below-a-file", lambda world: ["data", "convert", world.data, world.recipe() / "a", "--to", "jsonl"],
+    in_data("convert-below-a-file", lambda world: ["data", "convert", world.data, world.recipe() / "a", "--to",
+            "jsonl"],
             "recipe.yaml"),
     in_data("convert-over-something", lambda world: ["data", "convert", world.data, world.root, "--to", "jsonl"],
             "holds something already", "give a new folder"),
@@ -273,18 +284,21 @@ PLACES = [
             "--to: unknown name 'jsnl'; did you mean 'jsonl'?"),
     in_data("split-leaves-nothing", lambda world: ["data", "split", world.data, world.run, "--test", "1"], "--test 1",
             "from 0 to below 1"),
-    in_data("stats-into-a-folder", lambda world: ["data", "stats", world.data, "--json", world.root], "Is a directory", "name a file"),
-    in_data("inspect-below-a-file", lambda world: ["data", "inspect", world.data, "--output", world.recipe() / "a.html"],
+    in_data("stats-into-a-folder", lambda world: ["data", "stats", world.data, "--json", world.root],
+            "Is a directory", "name a file"),
+    in_data("inspect-below-a-file", lambda world: ["data", "inspect", world.data,
+            "--output", world.recipe() / "a.html"],
             "recipe.yaml"),
     place("init-over-a-file", lambda world: ["init", "--output", world.recipe()], "recipe.yaml is there", "--force"),
-    place("init-below-a-file", lambda world: ["init", "--output", world.recipe() / "a.yaml"], "cannot write", "--output FILE"),
+    place("init-below-a-file", lambda world: ["init", "--output", world.recipe() / "a.yaml"], "cannot write",
+            "--output FILE"),
 ]  # fmt: skip
 
 
 def full(
     name: str, part: str, command: Callable[[World], Sequence[object]], *says: str, again: Sequence[str] = ()
 ) -> Case:
-    """A disk that is full when a file is written whose path holds `part`; later the same command, with `again`, works."""
+    """A disk that is full for files whose path holds `part`; later the same command, with `again`, works."""
 
     def make(world: World) -> Sequence[object]:
         make_pairs(world.data, 4)
@@ -312,7 +326,8 @@ FULL = [
     full("first-checkpoint", "checkpoint-000001", _two_steps, "run/checkpoint-000001"),
     full("second-checkpoint", "checkpoint-000002", _two_steps, "run/checkpoint-000002", again=["--resume"]),
     full("checkpoint-state", "000001.{pid}.partial/state.json", _two_steps, "run/checkpoint-000001"),
-    full("lora", "/.pytorch_lora_weights.safetensors.", _two_steps, "run/pytorch_lora_weights.safetensors", again=["--resume"]),
+    full("lora", "/.pytorch_lora_weights.safetensors.", _two_steps,
+            "run/pytorch_lora_weights.safetensors", again=["--resume"]),
     full("summary", "train.json", _two_steps, "run/train.json", again=["--resume"]),
     full("metrics", ".metrics.jsonl.", _two_steps, "run/metrics.jsonl"),
     full("line-of-metrics", "run/metrics.jsonl", _two_steps, "run/metrics.jsonl"),
@@ -320,7 +335,10 @@ FULL = [
     full("convert-to-pairs", "shard-00000", _convert("pairs"), "run/shard-00000.parquet"),
     full("convert-to-lines", "pairs.jsonl", _convert("jsonl"), "run"),
     full("convert-to-folders", "/w/", _convert("folders"), "run"),
-    full("split", "done.json", lambda world: ["data", "split", world.data, world.run, "--test", "0.5"], "run/done.json"),
-    full("stats", "stats.json", lambda world: ["data", "stats", world.data, "--json", world.root / "stats.json"], "stats.json"),
-    full("inspect", "page.html", lambda world: ["data", "inspect", world.data, "--output", world.root / "page.html"], "page.html"),
+    full("split", "done.json", lambda world: ["data", "split", world.data, world.run, "--test", "0.5"],
+            "run/done.json"),
+    full("stats", "stats.json", lambda world: ["data", "stats", world.data, "--json", world.root / "stats.json"],
+            "stats.json"),
+    full("inspect", "page.html", lambda world: ["data", "inspect", world.data,
+            "--output", world.root / "page.html"], "page.html"),
 ]  # fmt: skip

@@ -268,8 +268,10 @@ LINES = [
 ]  # fmt: skip
 
 FOLDERS = [
-    folders("empty-image", lambda data: (data / "l" / "b.png").write_bytes(b""), "b.png: column 'rejected' is empty (0 bytes)"),
-    folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "b.png, rejected", "not an image"),
+    folders("empty-image", lambda data: (data / "l" / "b.png").write_bytes(b""),
+            "b.png: column 'rejected' is empty (0 bytes)"),
+    folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "b.png, rejected",
+            "not an image"),
     folders("no-partner", lambda data: (data / "l" / "b.png").unlink(), "w/b.png: no partner", "named b in"),
     folders("two-images-of-one-stem", lambda data: (data / "w" / "b.webp").write_bytes(picture(3)), "b.png",
             "two images of one name", "keep one"),
@@ -361,7 +363,7 @@ def _lines_with_bom(world: World) -> None:
 
 ODD_TEXTS = [
     OddText("more-columns", lambda world: among_good_rows(world, {"upvotes": 7, "rank": "high", "scores": [1]}, PAIR)),
-    OddText("accents-and-emoji", lambda world: among_good_rows(world, {"prompt": "une forêt 🌙"}, PAIR), "une forêt 🌙"),
+    OddText("accents", lambda world: among_good_rows(world, {"prompt": "une forêt"}, PAIR), "une forêt"),
     OddText("line-ends", lambda world: among_good_rows(world, {"prompt": "a blue moon\r\n"}, PAIR)),
     OddText("bom-in-a-row", lambda world: among_good_rows(world, {"prompt": "\ufeffa blue moon"}, PAIR)),
     OddText("bom-before-lines", _lines_with_bom),

@@ -28,10 +28,11 @@ STEPS = 16
 
 
 def tree(kind: str, folder: Path, name: str) -> dict[str, Any]:
-    """A recipe with dropout, moving average and accumulation for LoRA; all weights for "full"."""
+    """A recipe with dropout, moving average, accumulation and previews for LoRA; all weights for "full"."""
     changes: dict[str, Any] = {"train__steps": STEPS, "train__checkpoint_every": 2, "train__micro_batch_size": 2}
     if kind == "lora":
         changes |= {"model__lora": {"rank": 4, "dropout": 0.1}, "train__ema": 0.9}
+        changes |= {"evaluation__previews": {"count": 1, "every": 4}, "evaluation__sampling": {"steps": 2}}
     else:
         changes |= {"model__lora": None, "optim__lr": 1e-4}
     return tiny.recipe_tree(folder / "sd", folder / "pairs", folder / name, **changes)

@@ -11,7 +11,7 @@ from pipelines.prompts import load_prompts
 
 def test_prompts_of_a_file_are_its_distinct_lines_in_order(tmp_path: Path) -> None:
     file = tmp_path / "prompts.txt"
-    file.write_text("a cat\n\n  a dog \na cat\nune forêt\n", encoding="utf-8")
+    file.write_text("\ufeffa cat\n\n  a dog \na cat\nune forêt\n", encoding="utf-8")
     assert [prompt.text for prompt in load_prompts(str(file))] == ["a cat", "a dog", "une forêt"]
     assert [prompt.text for prompt in load_prompts(str(file), limit=2)] == ["a cat", "a dog"]
 
