@@ -21,6 +21,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ValueError(f"line {key.start_mark.line + 1}: a list or section stands where a key is expected")
             if key.value in seen:
                 raise ValueError(f"line {key.start_mark.line + 1}: the key '{key.value}' stands twice in one section")
             seen.add(key.value)
@@ -84,7 +86,7 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text: {error}") from None
+        raise ValueError(f"{path}: not UTF-8 text: {error}; save it as UTF-8") from None
     tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected sections (model, data, ...), got {type(tree).__name__}")
@@ -99,6 +101,8 @@ def parse_yaml(text: str, where: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # the loader derives from SafeLoader
     except yaml.YAMLError as error:
         raise ValueError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: nested too deep; a recipe has sections and keys") from None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

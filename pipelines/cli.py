@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -14,6 +15,9 @@ import typer
 from mmpo import __version__
 from pipelines import cli_runs, cli_tools
 from pipelines.data_cli import data_app
+
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+"""The system's numbers for a disk or a quota that is full; such an error names no file."""
 
 
 def _version(show: bool) -> None:
@@ -71,9 +75,10 @@ def main() -> None:
         rank = int(os.environ.get("RANK", "0"))
         _fail(f"error{f' (process {rank})' if rank else ''}: {error}", 2)
     except OSError as error:
-        if os.environ.get("MMPO_DEBUG") or error.filename is None:
+        if os.environ.get("MMPO_DEBUG") or (error.filename is None and error.errno not in FULL):
             raise
-        _fail(f"error: {error.strerror}: {error.filename}", 2)
+        named = f": {error.filename}" if error.filename is not None else ""
+        _fail(f"error: {error.strerror}{named}{_fix(error)}", 2)
     except KeyboardInterrupt:
         _fail("stopped; finished shards and checkpoints are kept (add --resume once a checkpoint is there)", 130)
     except Exception as error:
@@ -83,6 +88,19 @@ def main() -> None:
         if int(os.environ.get("RANK", "0")) == 0:
             _fail(f"{error}; go on with: {shlex.join(['mmpo', *again])} (and the same launcher options)", 130)
         raise SystemExit(130) from None
+
+
+def _fix(error: OSError) -> str:
+    """What to do about an error of the system; nothing where that depends."""
+    if error.errno in FULL:
+        return "; free some space and run it again (a training goes on with --resume once it has a checkpoint)"
+    fixes: dict[type[OSError], str] = {
+        IsADirectoryError: "; it is a folder: name a file",
+        NotADirectoryError: "; a file stands where a folder is expected: name another place",
+        FileExistsError: "; it is there already: name another place",
+        PermissionError: "; change its permissions, or name another place",
+    }
+    return fixes.get(type(error), "")
 
 
 def _understood(arguments: list[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mmpo.models.saving import save_lora, save_pipeline
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump, load_recipe
 from mmpo.records import content_id
+from mmpo.training import folders
 from mmpo.training.folders import check_output
 from mmpo.training.loop import Outcome, Trainer, finished
 from mmpo.training.run import Run
@@ -75,13 +75,14 @@ def train_from(
         accelerator.print(text, flush=True)
 
     run, pipeline_class = build_run(recipe, config, accelerator, folder, say, pipeline=pipeline, opened=opened)
+    trainer = Trainer(run, resume=resume)  # refuses a checkpoint of another recipe before that one's file is replaced
     if accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / RECIPE, dump(recipe).encode())
     accelerator.wait_for_everyone()
     count = sum(p.numel() for p in run.parameters().values())
     say(f"training {count:,} parameters on {accelerator.num_processes} x {accelerator.device.type}")
-    outcome = Trainer(run, resume=resume).train()
+    outcome = trainer.train()
     if accelerator.is_main_process:
         weights = save_weights(run, config, pipeline_class, outcome.weights_step, pipeline)
         write_json(folder / SUMMARY, summary(run, config, outcome))
@@ -194,4 +195,4 @@ def read_summary(folder: Path) -> dict[str, Any]:
         raise ValueError(
             f"{folder}: no finished run there ({SUMMARY} is missing); run `mmpo train` first, or --resume it"
         )
-    return json.loads(file.read_text())
+    return folders.read_summary(folder)

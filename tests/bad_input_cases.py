@@ -137,7 +137,7 @@ RECIPES = [
     recipe("text-for-a-section", HEAD + "optim: fast\n", "optim: ", "'fast'"),
     recipe("key-twice", HEAD + "output: other\n", "line 4", "'output' stands twice"),
     recipe("key-a-list", HEAD + "? [a, b]\n: 1\n", "line 4"),
-    recipe("nested-too-deep", HEAD + "train: " + "[" * 5000 + "\n", "nested"),
+    recipe("nested-too-deep", HEAD + "train: " + "[" * 1500 + "\n", "nested"),
     recipe("alias-of-itself", "model: &a\n  path: *a\n", "model"),
     recipe("python-object", HEAD + "train: !!python/object:os.system {}\n", "not valid YAML"),
 ]  # fmt: skip
@@ -286,7 +286,7 @@ PLACES = [
             "from 0 to below 1"),
     in_data("stats-into-a-folder", lambda world: ["data", "stats", world.data, "--json", world.root],
             "Is a directory", "name a file"),
-    in_data("inspect-below-a-file", lambda world: ["data", "inspect", world.data,
+    in_data("inspect-below-a-file", lambda world: ["data", "inspect", world.data, "--resolution", 16,
             "--output", world.recipe() / "a.html"],
             "recipe.yaml"),
     place("init-over-a-file", lambda world: ["init", "--output", world.recipe()], "recipe.yaml is there", "--force"),
@@ -339,6 +339,6 @@ FULL = [
             "run/done.json"),
     full("stats", "stats.json", lambda world: ["data", "stats", world.data, "--json", world.root / "stats.json"],
             "stats.json"),
-    full("inspect", "page.html", lambda world: ["data", "inspect", world.data,
+    full("inspect", "page.html", lambda world: ["data", "inspect", world.data, "--resolution", 16,
             "--output", world.root / "page.html"], "page.html"),
 ]  # fmt: skip

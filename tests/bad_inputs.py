@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tiny
@@ -79,6 +78,7 @@ class Case:
         make: prepares it in a world and returns the arguments of `mmpo`.
         says: parts of the message: where, what, the fix.
         row: it is one row between two good ones: fatal with data.on_bad_row=error, else skipped and named.
+        decoded: reading the row is not enough to see the fault; its images must be decoded.
         full: the disk is full for files whose path holds this.
         again: what to add to the command to go on from there.
     """
@@ -87,16 +87,22 @@ class Case:
     make: Callable[[World], Sequence[object]]
     says: Sequence[str]
     row: bool = False
+    decoded: bool = False
     full: str = ""
     again: Sequence[str] = ()
 
 
 def among_good_rows(world: World, row: dict[str, Any], base: dict[str, Any]) -> None:
     """pairs.parquet: a good row, the bad one, a good one."""
-    world.data.mkdir()
     text = "caption" if "caption" in base else "prompt"
     good = [_fresh(base, 10 * n) | {text: prompt} for n, prompt in enumerate(GOOD, 1)]
-    pq.write_table(pa.Table.from_pylist([good[0], {**base, **row}, good[1]]), world.data / "pairs.parquet")
+    write_rows(world, [good[0], {**base, **row}, good[1]])
+
+
+def write_rows(world: World, rows: Sequence[dict[str, Any]]) -> None:
+    """pairs.parquet of these rows."""
+    world.data.mkdir()
+    pq.write_table(pa.Table.from_pylist(list(rows)), world.data / "pairs.parquet")
 
 
 def _fresh(row: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -128,9 +134,23 @@ def row(name: str, changes: dict[str, Any], *says: str, base: dict[str, Any] = P
     return Case(name, make, ["pairs.parquet, row 1", *says], row=True)
 
 
-def image(name: str, data: bytes, *says: str) -> Case:
-    """A rejected image that cannot be used."""
-    return row(f"image-{name}", {"rejected": data}, "row 1, rejected: ", *says)
+@dataclass(frozen=True)
+class Broken:
+    """An image that cannot be used, and what the message must say of it."""
+
+    name: str
+    data: bytes
+    says: Sequence[str]
+
+    def case(self) -> Case:
+        """It is the rejected one of the second row."""
+        found = row(f"image-{self.name}", {"rejected": self.data}, "row 1, rejected: ", *self.says)
+        return replace(found, row=False)
+
+
+def image(name: str, data: bytes, *says: str) -> Broken:
+    """An image that cannot be used."""
+    return Broken(name, data, says)
 
 
 def line(name: str, text: str | bytes | dict[str, Any], *says: str, prepare: Callable[[World], object] = id) -> Case:
@@ -185,10 +205,7 @@ FRAMES = [Image.new("RGB", (16, 16), colour) for colour in ("red", "lime", "blue
 NOISE = Image.effect_noise((64, 64), 80)
 ANIMATED = {"save_all": True, "append_images": FRAMES[1:]}
 
-IMAGES = [
-    row("image-empty", {"rejected": b""}, "column 'rejected' is empty (0 bytes)", "expected the bytes"),
-    row("image-null", {"rejected": None}, "column 'rejected' is null; expected the bytes"),
-    row("image-the-same-twice", {"rejected": PAIR["chosen"]}, "the same image", "leave it out"),
+BROKEN_IMAGES = [
     image("truncated-png", as_file(NOISE, "PNG")[:900], "corrupt", "truncated", "save it again"),
     image("truncated-jpeg", as_file(NOISE, "JPEG")[:900], "corrupt", "truncated", "save it again"),
     image("text", b"no image at all", "not an image file (15 bytes)", "expected PNG, JPEG"),
@@ -205,6 +222,13 @@ IMAGES = [
     image("animated-png", as_file(FRAMES[0], "PNG", **ANIMATED), "PNG image has 3 frames", "give one frame"),
     image("animated-webp", as_file(FRAMES[0], "WEBP", **ANIMATED), "WEBP image has 3 frames", "give one frame"),
     image("float-pixels", as_file(Image.new("F", (8, 8), 0.5), "TIFF"), "float pixels", "8 bits"),
+]
+
+IMAGES = [
+    row("image-empty", {"rejected": b""}, "column 'rejected' is empty (0 bytes)", "expected the bytes"),
+    row("image-null", {"rejected": None}, "column 'rejected' is null; expected the bytes"),
+    row("image-the-same-twice", {"rejected": PAIR["chosen"]}, "the same image", "leave it out"),
+    *(broken.case() for broken in BROKEN_IMAGES),
 ]
 
 LABELS = [
@@ -270,8 +294,8 @@ LINES = [
 FOLDERS = [
     folders("empty-image", lambda data: (data / "l" / "b.png").write_bytes(b""),
             "b.png: column 'rejected' is empty (0 bytes)"),
-    folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "b.png, rejected",
-            "not an image"),
+    replace(folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "b.png, rejected",
+                    "not an image file (5 bytes)"), decoded=True),
     folders("no-partner", lambda data: (data / "l" / "b.png").unlink(), "w/b.png: no partner", "named b in"),
     folders("two-images-of-one-stem", lambda data: (data / "w" / "b.webp").write_bytes(picture(3)), "b.png",
             "two images of one name", "keep one"),
@@ -292,83 +316,3 @@ def _relink(file: Path) -> None:
 
 
 ROWS = [*IMAGES, *LABELS, *CAPTIONS, *LINES, *FOLDERS]
-
-
-@dataclass(frozen=True)
-class OddImage:
-    """An image that is fine.
-
-    Args:
-        corners: RGB of the upright picture: top left, top right, bottom left, bottom right.
-        tolerance: of each value, out of 255.
-    """
-
-    name: str
-    data: bytes
-    corners: Sequence[tuple[int, int, int]]
-    tolerance: float = 0.01
-
-
-@dataclass(frozen=True)
-class OddText:
-    """Rows that are fine; `reads` is the prompt of the one between the good ones."""
-
-    name: str
-    make: Callable[[World], object]
-    reads: str = "a blue moon"
-
-
-def _lying() -> Image.Image:
-    """Left half red, right half blue."""
-    lying = Image.new("RGB", (16, 16), "red")
-    lying.paste("blue", (8, 0, 16, 16))
-    return lying
-
-
-def _turned(orientation: int) -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return exif
-
-
-def _palette() -> Image.Image:
-    image = Image.new("P", (16, 16), 0)
-    image.putpalette([9, 9, 9, 0, 128, 0])
-    image.paste(1, (8, 0, 16, 16))
-    return image
-
-
-RED, BLUE, WHITE, GREEN = (255, 0, 0), (0, 0, 255), (255, 255, 255), (0, 128, 0)
-GREY = Image.fromarray(np.full((16, 16), 77 * 257, np.uint16))
-INKS = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
-ODD_IMAGES = [
-    OddImage("turned-clockwise", as_file(_lying(), "PNG", exif=_turned(6)), [RED, RED, BLUE, BLUE]),
-    OddImage("turned-by-half", as_file(_lying(), "PNG", exif=_turned(3)), [BLUE, RED, BLUE, RED]),
-    OddImage("turned-jpeg", as_file(_lying(), "JPEG", exif=_turned(8), quality=100, subsampling=0),
-             [BLUE, BLUE, RED, RED], 4),
-    OddImage("cmyk-jpeg", as_file(INKS, "JPEG", quality=95), [RED] * 4, 3),
-    OddImage("16-bit-grey", as_file(GREY, "PNG"), [(77, 77, 77)] * 4, 1),
-    OddImage("palette-with-transparency", as_file(_palette(), "PNG", transparency=0), [WHITE, GREEN, WHITE, GREEN]),
-    OddImage("one-frame-gif", as_file(_lying(), "GIF"), [RED, BLUE, RED, BLUE]),
-    OddImage("one-frame-webp", as_file(_lying(), "WEBP", lossless=True), [RED, BLUE, RED, BLUE]),
-    OddImage("long", as_file(Image.new("RGB", (160, 16), "red"), "PNG"), [RED] * 4),
-]  # fmt: skip
-
-
-def _lines_with_bom(world: World) -> None:
-    line("bom", {"prompt": "a blue moon", "chosen": "chosen0.png", "rejected": "rejected0.png"}).make(world)
-    file = world.data / "train.jsonl"
-    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-
-
-ODD_TEXTS = [
-    OddText("more-columns", lambda world: among_good_rows(world, {"upvotes": 7, "rank": "high", "scores": [1]}, PAIR)),
-    OddText("accents", lambda world: among_good_rows(world, {"prompt": "une forêt"}, PAIR), "une forêt"),
-    OddText("line-ends", lambda world: among_good_rows(world, {"prompt": "a blue moon\r\n"}, PAIR)),
-    OddText("bom-in-a-row", lambda world: among_good_rows(world, {"prompt": "\ufeffa blue moon"}, PAIR)),
-    OddText("bom-before-lines", _lines_with_bom),
-    OddText("bom-in-a-caption-file", folders("bom", lambda data: (data / "w" / "b.txt").write_bytes(
-        b"\xef\xbb\xbfa blue moon\n")).make),
-    OddText("equal-captions-on-both-sides", folders("two", lambda data: (data / "l" / "b.txt").write_text(
-        "a blue moon\n")).make),
-]  # fmt: skip

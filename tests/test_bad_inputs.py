@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 from bad_inputs import GOOD, Case, World
-from command_line import Main, Result, assert_refused
+from command_line import Main, assert_refused
+from odd_inputs import ODD_IMAGES, ODD_TEXTS, OddImage, OddText
 from pair_files import read
 from safetensors import SafetensorError, safe_open
 
@@ -64,26 +65,53 @@ def test_a_bad_input(case: Case, main: Main, world: World, monkeypatch: pytest.M
     assert_refused(result, *case.says)
     assert_nothing_half_written(world, before, begun=bool(case.full))
     if case.row:
-        assert_skipped(main(*world.train()), case, world)
+        assert_skipped(main, case, world)
     if case.full:
         again = main(*arguments, *case.again)
         assert again.code == 0, again
 
 
-def assert_skipped(result: Result, case: Case, world: World) -> None:
-    """By default the row is counted and named, and the good rows are trained on."""
+def assert_skipped(main: Main, case: Case, world: World) -> None:
+    """By default the row is counted and named, and the good rows are used; trained on, where it shows in decoding."""
+    command = world.train() if case.decoded else ["data", "split", world.data, world.root / "out", "--test", "0.5"]
+    result = main(*command)
     assert result.code == 0, result
     assert "Traceback" not in result.out + result.err
-    assert "3 rows, left out: 1 bad" in result.out
-    assert "2 training pairs, 0 held out" in result.out
     for part in case.says:
         assert part in result.out
+    if case.decoded:
+        assert "3 rows, left out: 1 bad" in result.out
+        assert "2 training pairs, 0 held out" in result.out
+        assert (world.run / "train.json").is_file()
+        return
+    assert "left out, bad rows: 1\n" in result.out
+    groups, report = read(world.root / "out")
+    assert {group.prompt.text for group in groups} == set(GOOD)
+    assert not report.left_out
+
+
+def test_a_run_names_every_bad_image_and_trains_on_the_others(main: Main, world: World) -> None:
+    """The default: what is skipped must not hide what comes after it."""
+    broken = bad_inputs.BROKEN_IMAGES
+    changes = [{}, *({"rejected": image.data} for image in broken), {}]
+    bad_inputs.write_rows(world, [{**bad_inputs.PAIR, "prompt": f"a cat {n}"} | row for n, row in enumerate(changes)])
+    result = main(*world.train())
+    assert result.code == 0, result
+    assert f"{len(broken) + 2} rows, left out: {len(broken)} bad" in result.out
+    assert "2 training pairs, 0 held out" in result.out
+    said = {
+        line.partition(", row ")[2].partition(",")[0]: line for line in result.out.splitlines() if "warning" in line
+    }
+    for number, image in enumerate(broken, 1):
+        assert "pairs.parquet" in said[str(number)]
+        for part in image.says:
+            assert part in said[str(number)]
     assert (world.run / "train.json").is_file()
 
 
-@pytest.mark.parametrize("case", bad_inputs.ODD_IMAGES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", ODD_IMAGES, ids=lambda case: case.name)
 def test_an_odd_image_is_trained_on_upright_and_in_its_colours(
-    case: bad_inputs.OddImage, main: Main, world: World, monkeypatch: pytest.MonkeyPatch
+    case: OddImage, main: Main, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looked at where the VAE gets it: the pixels of the corners, top left, top right, bottom left, bottom right."""
     given: list[Any] = []
@@ -98,8 +126,8 @@ def test_an_odd_image_is_trained_on_upright_and_in_its_colours(
     assert np.abs(np.array(corners) - np.array(case.corners)).max() <= case.tolerance
 
 
-@pytest.mark.parametrize("case", bad_inputs.ODD_TEXTS, ids=lambda case: case.name)
-def test_an_odd_text_is_read_as_it_is_meant(case: bad_inputs.OddText, main: Main, world: World) -> None:
+@pytest.mark.parametrize("case", ODD_TEXTS, ids=lambda case: case.name)
+def test_an_odd_text_is_read_as_it_is_meant(case: OddText, main: Main, world: World) -> None:
     case.make(world)
     result = main(*world.train())
     assert result.code == 0, result

@@ -95,7 +95,7 @@ FAULTS: list[tuple[Any, str]] = [
     ({**ROW, "chosen": "a\0.png"}, "NUL"),
     ({**ROW, "chosen": "x" * 5000}, "column 'chosen'"),
     ({**ROW, "chosen": "https://example.org/a.png"}, "is a URL; download"),
-    ({**ROW, "chosen": ""}, "column 'chosen' is empty (0 bytes)"),
+    ({**ROW, "chosen": ""}, "column 'chosen' is empty"),
     ({**ROW, "chosen": None}, "column 'chosen' is null"),
     ({**ROW, "chosen": 7}, "column 'chosen' holds int"),
     ({"prompt": "a cat", "chosen": "images/a.png"}, "column 'rejected' is missing; found prompt, chosen"),

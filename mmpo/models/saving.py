@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import safe_open
 from safetensors.torch import save
 
-from mmpo.files import replace_folder, write_bytes
+from mmpo.files import naming, replace_folder, write_bytes
 from mmpo.models.quiet import quiet_diffusers
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -37,9 +37,10 @@ def save_lora(folder: Path, pipeline_class: Any, denoiser_name: str, denoiser: A
     layers = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(denoiser).items()}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".lora-") as partial:
-        pipeline_class.save_lora_weights(
-            partial, **{f"{denoiser_name}_lora_layers": layers}, **_collate_lora_metadata({denoiser_name: denoiser})
-        )
+        with naming(Path(partial), folder):
+            pipeline_class.save_lora_weights(
+                partial, **{f"{denoiser_name}_lora_layers": layers}, **_collate_lora_metadata({denoiser_name: denoiser})
+            )
         written = Path(partial) / LORA_FILE
         with safe_open(written, framework="pt") as source:
             header = {**(source.metadata() or {}), "mmpo": json.dumps(dict(about), sort_keys=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 PREFIX = "checkpoint-"
 FINISHED = ("train.json", "pytorch_lora_weights.safetensors", "pipeline")
@@ -13,6 +14,24 @@ def list_checkpoints(run: Path) -> list[Path]:
     """The run's checkpoint folders, oldest first."""
     found = [folder for folder in run.glob(f"{PREFIX}*") if folder.name.removeprefix(PREFIX).isdigit()]
     return sorted(found, key=lambda folder: int(folder.name.removeprefix(PREFIX)))
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """train.json of a finished run; empty where there is none.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    file = folder / "train.json"
+    try:
+        held = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(
+            f"{file}: not valid JSON ({error}); delete it, then `mmpo train --resume` writes it anew"
+        ) from None
+    if not isinstance(held, dict):
+        raise ValueError(f"{file}: holds no JSON object; delete it, then `mmpo train --resume` writes it anew")
+    return held
 
 
 def check_output(folder: Path, *, resume: bool) -> None:
@@ -27,8 +46,7 @@ def check_output(folder: Path, *, resume: bool) -> None:
             f"output {folder}: holds a run already ({there[-1].name}); add --resume to go on with it, or choose "
             "another folder with output=FOLDER"
         )
-    summary = folder / "train.json"
-    if resume and summary.is_file() and json.loads(summary.read_text()).get("stopped"):
+    if resume and read_summary(folder).get("stopped"):
         raise ValueError(f"--resume: the guard stopped the run in {folder}; change its recipe and use another folder")
     finished = [name for name in FINISHED if (folder / name).exists()]
     if finished and not there:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmpo.files import write_bytes
+from mmpo.files import naming, write_bytes
 from mmpo.training.trackers import open_trackers
 
 METRICS_FILE = "metrics.jsonl"
@@ -49,7 +49,7 @@ class MetricsLog:
         """One line; `step` counts finished optimiser steps."""
         if not self._enabled:
             return
-        with open(self._file, "a", encoding="utf-8") as out:
+        with naming(self._file, self._file), open(self._file, "a", encoding="utf-8") as out:
             out.write(json.dumps({"step": step, **values}) + "\n")
         for tracker in self._trackers:
             tracker.scalars(step, values)
