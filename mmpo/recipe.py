@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -17,6 +18,12 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _expanded(value: Any) -> Any:
+    """`~/runs` where no shell expanded it, such as in a file or behind `output=`."""
+    return os.path.expanduser(value) if isinstance(value, str) and value.startswith("~") else value
+
+
+PathText = Annotated[str, BeforeValidator(_expanded)]
 Number = Annotated[float, BeforeValidator(_no_bool)]
 Positive = Annotated[int, BeforeValidator(_no_bool), Field(gt=0)]
 NonNegative = Annotated[int, BeforeValidator(_no_bool), Field(ge=0)]
@@ -41,7 +48,7 @@ class Lora(_Section):
         "attention", description="a named set of layers, or module names as peft takes them"
     )
     dropout: Number = Field(0.0, ge=0, lt=1, description="share of the adapter's inputs that is dropped while training")
-    start: str | None = Field(
+    start: PathText | None = Field(
         None, description="LoRA to go on from (folder or .safetensors); it sets rank, alpha and targets"
     )
 
@@ -49,10 +56,10 @@ class Lora(_Section):
 class Model(_Section):
     """The checkpoint to align."""
 
-    path: str = Field(
+    path: PathText = Field(
         description="diffusers folder, hub name, single .safetensors file, or shapes/NAME for a built-in one"
     )
-    config: str | None = Field(
+    config: PathText | None = Field(
         None, description="of a single file: folder or hub name with its configs and tokenizer; default: by its kind"
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub name")
@@ -88,7 +95,7 @@ Reward = Annotated[RewardSpec, BeforeValidator(lambda value: {"name": value} if 
 class OwnSamples(_Section):
     """Makes `data.path` when it is not there: the model's own samples, scored by a reward, paired."""
 
-    prompts: str = Field(description="shapes/train, shapes/tune, shapes/test, or a text file with a prompt a line")
+    prompts: PathText = Field(description="shapes/train, shapes/tune, shapes/test, or a text file with a prompt a line")
     limit: Positive | None = Field(None, description="use the first so many prompts")
     per_prompt: int = Field(4, ge=2, description="images per prompt")
     reward: Reward = Field(description="name, or {name: ..., option: ...}")
@@ -102,18 +109,20 @@ class OwnSamples(_Section):
 class Data(_Section):
     """The preference pairs."""
 
-    path: str = Field(description="folder of images or of parquet shards, parquet or JSONL file, or hub data set")
+    path: PathText = Field(description="folder of images or of parquet shards, parquet or JSONL file, or hub data set")
     format: Literal["auto", "pairs", "pick_a_pic", "ranked", "hpdv3", "hpdv2", "image_reward", "votes"] = Field(
         "auto", description="auto goes by the columns"
     )
     split: str | None = Field(None, description="of a hub data set (default: train), or of files named by split")
     columns: dict[str, str] = Field({}, description="renames: {prompt: caption} where theirs is named caption")
-    rejected: str | None = Field(None, description="second image folder, stems as in data.path, which holds the chosen")
+    rejected: PathText | None = Field(
+        None, description="second image folder, stems as in data.path, which holds the chosen"
+    )
     streaming: bool = Field(True, description="read a hub data set as a stream; false downloads it once and keeps it")
     resolution: Positive | None = Field(None, description="pixels; default: what the checkpoint was trained at")
     on_bad_row: Literal["skip", "error"] = Field("skip", description="skipped rows are counted and named")
     limit: Positive | None = Field(None, description="the first so many pairs")
-    cache: str | None = Field(None, description="folder of the latent and text caches; default: data.path/.cache")
+    cache: PathText | None = Field(None, description="folder of the latent and text caches; default: data.path/.cache")
     make: OwnSamples | None = None
 
 
@@ -213,7 +222,7 @@ class Previews(_Section):
     """Sample grids while training: the same prompts and noise every time, sampled as evaluation.sampling says."""
 
     count: NonNegative = Field(4, description="images per grid; 0 is off")
-    prompts: str | list[str] | None = Field(
+    prompts: PathText | list[str] | None = Field(
         None, description="texts, or a file with a prompt a line; default: held-out prompts of the data"
     )
     every: Positive | None = Field(None, description="steps; default: evaluation.every")
@@ -227,7 +236,7 @@ class Evaluation(_Section):
     draws: Positive = Field(2, description="noise draws per pair and timestep band")
     guard: Guard = Guard()
     previews: Previews = Previews()
-    prompts: str | None = Field(None, description="shapes/tune, shapes/test, or a text file with a prompt a line")
+    prompts: PathText | None = Field(None, description="shapes/tune, shapes/test, or a text file with a prompt a line")
     limit: Positive | None = Field(None, description="the first so many prompts")
     samples: Positive = Field(4, description="images per prompt")
     seed: NonNegative = Field(0, description="of the noise, the same for base and tuned")
@@ -247,7 +256,7 @@ class Recipe(_Section):
     optim: Optim = Optim()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
-    output: str = Field(description="folder of the run")
+    output: PathText = Field(description="folder of the run")
     push_to_hub: str | None = Field(None, description="USER/NAME to upload the weights and the model card to")
 
     @model_validator(mode="after")

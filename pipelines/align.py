@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
+from mmpo.adapters import FrozenAdapter
 from mmpo.data.readers import with_format
 from mmpo.data.source_memory import open_memory
 from mmpo.models.checkpoint import config_of
 from mmpo.models.quiet import quiet_diffusers
 from mmpo.recipe_files import validate
 from mmpo.training.folders import check_output
-from pipelines.build import weights_dtype
+from pipelines.build import refuse_adapters, weights_dtype
 from pipelines.checks import check_recipe
 from pipelines.train import train_from
 
@@ -33,8 +34,8 @@ def align(
     Afterwards the pipeline samples with the tuned weights (the LoRA is on).
 
     Args:
-        pipeline: a diffusers text-to-image pipeline of a supported family. Its denoiser and text encoders are cast to
-            the precision of the recipe (a fully trained denoiser to float32), its VAE to float32.
+        pipeline: a diffusers text-to-image pipeline of a supported family, without a LoRA on it. It is cast to the
+            recipe's precision (`train={"precision": ...}`; float32 where every weight is trained) and stays in it.
         data: a path as in a recipe's `data.path`, a `datasets.Dataset`, or any iterable of rows in a known format, with
             images as bytes, PIL images or files.
         output: folder of the run, as `mmpo train` writes it.
@@ -62,20 +63,39 @@ def align(
     )
     check_output(folder, resume=resume)
     config = config_of(pipeline, name)
-    dtype = weights_dtype(recipe)
-    for part, module in pipeline.components.items():
-        wanted = torch.float32 if part == "vae" and dtype != torch.float64 else dtype
-        if isinstance(module, torch.nn.Module) and getattr(module, "dtype", wanted) != wanted:
-            with quiet_diffusers():  # it warns of what loading would have done otherwise
-                module.to(wanted)
+    refuse_adapters(pipeline)
+    check_recipe(recipe, data_is_here=not in_memory)
     opened = None
     if in_memory:
         opened = with_format(open_memory(data), "the rows", format=recipe.data.format, columns=recipe.data.columns)
-    else:
-        check_recipe(recipe)
+    dtype = weights_dtype(recipe)
     try:
+        _cast(pipeline, dtype, vae=torch.float64 if dtype == torch.float64 else torch.float32)
         return train_from(recipe, config, resume=resume, pipeline=pipeline, opened=opened)
     finally:
-        denoiser = getattr(pipeline, config.family.denoiser)
-        denoiser.eval()
-        pipeline.to(denoiser.device)
+        _hand_back(pipeline, getattr(pipeline, config.family.denoiser), dtype)
+
+
+def _cast(pipeline: Any, dtype: torch.dtype, *, vae: torch.dtype) -> None:
+    for name, part in pipeline.components.items():
+        wanted = vae if name == "vae" else dtype
+        if isinstance(part, torch.nn.Module) and getattr(part, "dtype", wanted) != wanted:
+            with quiet_diffusers():  # it warns of what loading would have done otherwise
+                part.to(wanted)
+
+
+def _hand_back(pipeline: Any, denoiser: Any, dtype: torch.dtype) -> None:
+    """The pipeline as a user samples with it: one precision, one device, nothing of the training left on it."""
+    original = vars(denoiser).pop("_original_forward", None)
+    if (
+        original is not None
+    ):  # accelerate put its autocast around `forward`; its own way back loses diffusers' decorator
+        vars(denoiser).pop("forward", None)
+        if getattr(original, "__func__", None) is not type(denoiser).forward:
+            denoiser.forward = original
+    if FrozenAdapter.name in getattr(denoiser, "peft_config", {}):
+        denoiser.delete_adapters(FrozenAdapter.name)
+    denoiser.disable_gradient_checkpointing()
+    denoiser.eval()
+    _cast(pipeline, dtype, vae=dtype)
+    pipeline.to(denoiser.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -14,12 +14,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from mmpo import beta as beta_units
 from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenAdapter, FrozenCopy
 from mmpo.contracts import Adapter, Condition, Predict, Reference
 from mmpo.data.encoded import EncodedGroups
+from mmpo.data.encoding import EncodedRow
 from mmpo.data.readers import OpenPairs
 from mmpo.data.split import hold_out
 from mmpo.loss_table import LOSS_TABLE
@@ -95,7 +97,12 @@ def build_run(
             make_data(recipe, pipeline, base.checkpoint, say if accelerator.is_main_process else _say_nothing)
     rows, caches = encode_data(recipe, config, pipeline, accelerator, resolution, say, opened=opened)
     train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
-    say(f"{len(train_rows)} training pairs, {len(held_rows)} held out")
+    if not train_rows:
+        sides = ", ".join(sorted({row.prompt.split for row in rows}))
+        raise ValueError(
+            f"data.path {recipe.data.path}: no training pairs are left; its {len(rows)} pairs are of: {sides}"
+        )
+    say(f"{len(train_rows)} training pairs, {len(held_rows)} held out{_held_out_note(recipe, held_rows)}")
     texts = preview_texts(recipe, [r.prompt.text for r in held_rows], [r.prompt.text for r in train_rows])
     preview = Previews(pipeline, config.family, texts, recipe, folder, accelerator.autocast) if texts else None
     for part in pipeline.components.values():  # the VAE and the text encoders leave the device, and memory if ours
@@ -168,6 +175,7 @@ def load_base(recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator
         )
     pipeline.to(accelerator.device)
     denoiser = getattr(pipeline, config.family.denoiser)
+    refuse_adapters(pipeline)
     weights = weights_hash(denoiser)
     if lora and start is not None:
         start_lora(pipeline, denoiser, lora, config.family)
@@ -175,12 +183,33 @@ def load_base(recipe: Recipe, config: CheckpointConfig, accelerator: Accelerator
     return Base(pipeline, denoiser, weights, checkpoint_hash(pipeline), start)
 
 
+def refuse_adapters(pipeline: Any) -> None:
+    """Refuses a pipeline that carries a LoRA: it would be trained, hashed and saved as if it were the base.
+
+    Raises:
+        ValueError: names the component and what to do.
+    """
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module) and any(isinstance(module, BaseTunerLayer) for module in part.modules()):
+            raise ValueError(
+                f"the pipeline's {name} carries a LoRA already; take it off with pipe.unload_lora_weights() (after "
+                "pipe.fuse_lora() to keep its effect in the base), or go on from its file with lora={'start': FILE}"
+            )
+
+
 def check_resolution(recipe: Recipe, config: CheckpointConfig) -> int:
     """Pixels per side of the training images.
 
     Raises:
-        ValueError: not a multiple of what the VAE and the denoiser shrink an image by.
+        ValueError: a denoiser that takes more than latents, or a size that it and the VAE cannot halve so often.
     """
+    channels = {int(config.denoiser["in_channels"]), int(config.denoiser["out_channels"])}
+    latent = int(config.vae.get("latent_channels", 4))
+    if channels != {latent}:
+        raise ValueError(
+            f"model.path {recipe.model.path}: its denoiser takes and gives {sorted(channels)} channels, the VAE makes "
+            f"{latent}; inpainting and editing models are not supported"
+        )
     resolution = recipe.data.resolution or config.resolution
     step = config.downscale * 2 ** (len(config.denoiser.get("block_out_channels", [0])) - 1)
     if resolution % step:
@@ -217,12 +246,18 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
 
 def build_reference(recipe: Recipe, denoiser: nn.Module) -> Reference | None:
     """Adapters off for a new LoRA, a frozen adapter for one that goes on, a frozen copy for a full fine-tune."""
+    kind = reference_class(recipe)
+    return kind(denoiser) if kind is not None else None
+
+
+def reference_class(recipe: Recipe) -> Callable[[nn.Module], Reference] | None:
+    """What makes the recipe's reference of the denoiser, or None where there is none."""
     lora, kind = recipe.model.lora, recipe.method.reference
     if kind == "auto":
         if lora is None and not LOSS_TABLE[recipe.method.loss].needs_reference:
             return None  # a LoRA's base costs nothing and lets the metrics compare with it; a copy would cost a model
         kind = "frozen_copy" if lora is None else "frozen_adapter" if lora.start else "adapters_off"
-    return REFERENCES[kind](denoiser)
+    return REFERENCES[kind]
 
 
 def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., Tensor], float]:
@@ -233,6 +268,15 @@ def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., T
         say(f"{name} {beta_units.describe(options[name], elements)}")
     scale = next(iter(options.values()), 1.0)
     return partial(LOSSES[recipe.method.loss], **options), scale
+
+
+def _held_out_note(recipe: Recipe, held_rows: Sequence[EncodedRow]) -> str:
+    sides = sorted({row.prompt.split for row in held_rows} - {"", "train"})
+    if sides:
+        return f" (split: {', '.join(sides)})"
+    if not held_rows and recipe.evaluation.held_out_pairs:
+        return ": too few pairs, so there is no held-out evaluation and no guard on it"
+    return ""
 
 
 def _say_nothing(text: str) -> None:

@@ -79,8 +79,12 @@ def main() -> None:
             raise
         named = f": {error.filename}" if error.filename is not None else ""
         _fail(f"error: {error.strerror}{named}{_fix(error)}", 2)
-    except KeyboardInterrupt:
-        _fail("stopped; finished shards and checkpoints are kept (add --resume once a checkpoint is there)", 130)
+    except SystemExit as ended:
+        if not _by_ctrl_c(ended):
+            raise
+        train = arguments[:1] == ["train"]
+        kept = "finished shards and checkpoints are kept (add --resume once a checkpoint is there)"
+        _fail(f"stopped; {kept if train else 'nothing half-written is left, run it again'}", 130)
     except Exception as error:
         if type(error).__name__ != "Interrupted":
             raise
@@ -88,6 +92,11 @@ def main() -> None:
         if int(os.environ.get("RANK", "0")) == 0:
             _fail(f"{error}; go on with: {shlex.join(['mmpo', *again])} (and the same launcher options)", 130)
         raise SystemExit(130) from None
+
+
+def _by_ctrl_c(ended: SystemExit) -> bool:
+    """Whether typer made this exit of a Ctrl-C; it says nothing about it."""
+    return ended.code == 130 and isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt)
 
 
 def _fix(error: OSError) -> str:

@@ -13,7 +13,7 @@ from mmpo.models.lora import add_lora, trainable_parameters
 from mmpo.models.lora_start import find_start
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump
-from pipelines.build import build_adapter, build_reference, check_resolution
+from pipelines.build import build_adapter, build_reference, check_resolution, reference_class
 from pipelines.checks import check_recipe, describe_data
 from pipelines.prompts import load_prompts
 
@@ -32,11 +32,14 @@ def describe(recipe: Recipe) -> Iterator[str]:
     total = sum(p.numel() for p in denoiser.parameters())
     lora = recipe.model.lora
     start = find_start(lora.start) if lora is not None and lora.start is not None else None
-    if lora is not None:
-        shape = lora if start is None else lora.model_copy(update={"rank": start.rank})
-        add_lora(denoiser, shape, config.family, seed=0)
-    reference = build_reference(recipe, denoiser)
-    trained = sum(p.numel() for p in trainable_parameters(denoiser).values())
+    if start is not None:
+        kind, trained = reference_class(recipe), start.numbers
+        reference = getattr(kind, "__name__", str(kind))
+    else:
+        if lora is not None:
+            add_lora(denoiser, lora, config.family, seed=0)
+        reference = type(build_reference(recipe, denoiser)).__name__
+        trained = sum(p.numel() for p in trainable_parameters(denoiser).values())
     yield dump(recipe).rstrip()
     yield ""
     predicts = f"{config.family.name}, predicts {config.prediction_type}"
@@ -44,7 +47,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     if start is not None:
         yield f"starts from  {start.file}, a LoRA of rank {start.rank} in {start.tensors} tensors"
     yield f"trains       {trained:,} of {total:,} parameters of the {config.family.denoiser}"
-    yield f"method       {recipe.method.loss} x {type(adapter).__name__} x {type(reference).__name__}"
+    yield f"method       {recipe.method.loss} x {type(adapter).__name__} x {reference}"
     elements = config.latent_elements(resolution)
     for name in beta_units.SCALES & recipe.method.options.keys():
         value = beta_units.to_half_mean(recipe.method.options[name], recipe.method.beta_convention, elements)

@@ -13,7 +13,7 @@ from mmpo.data.cache import TensorCache
 from mmpo.data.encoding import Caches, EncodedRow, encode_groups
 from mmpo.data.readers import OpenPairs, ReadReport, open_pairs, read_open
 from mmpo.models.checkpoint import CheckpointConfig
-from mmpo.models.families import encode_images
+from mmpo.models.families import encode_images, long_prompts
 from mmpo.models.loading import weights_hash
 from mmpo.recipe import Recipe
 from mmpo.training.metrics import Console
@@ -91,6 +91,10 @@ def encode_data(
     if not rows:
         raise ValueError(report.nothing(data.path))
     _tell(report, data.path, say)
+    texts = {row.prompt.text for row in rows}
+    cut = long_prompts(pipeline, texts)
+    if cut:
+        say(f"warning: {cut} of {len(texts)} prompts are longer than the text encoder takes; their ends are cut")
     return rows, caches
 
 

@@ -69,9 +69,9 @@ class Previews:
             step: optimiser steps done.
         """
         training = module.training
-        self._vae.to(self._device)
         module.eval()
         try:
+            self._vae.to(self._device)
             with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
                 images = [self._draw(module, index) for index in range(len(self._texts))]
         finally:

@@ -13,6 +13,8 @@ import torch
 from datasets import Dataset, DatasetDict, load_dataset
 from PIL import Image
 
+from mmpo.data.images import decode
+from mmpo.data.source_memory import open_memory
 from mmpo.models.checkpoint import read_config
 from mmpo.models.loading import load_pipeline, weights_hash
 from mmpo.recipe_files import validate
@@ -99,12 +101,6 @@ def test_it_can_be_resumed(sd_folder: Path, pairs_folder: Path, by_recipe: Path,
     assert losses_of(run) == losses_of(by_recipe)
 
 
-def png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -127,3 +123,84 @@ def test_rows_that_cannot_be_used_are_named(sd_folder: Path, tmp_path: Path, dat
 def test_a_wrong_option_is_named_before_anything_is_loaded(sd_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"align:\n  train\.stpes: unknown key; did you mean 'steps'"):
         align(pipeline_of(sd_folder), [], output=tmp_path / "run", train={"stpes": 5})
+
+
+def test_a_pipeline_with_a_lora_on_it_is_refused(sd_folder: Path, pairs_folder: Path, tmp_path: Path) -> None:
+    """Trained and saved as if it were the base, it would lose weights in silence; taken off, all is well."""
+    pipeline = pipeline_of(sd_folder)
+    align(pipeline, str(pairs_folder), output=tmp_path / "first", lora={"rank": 4}, **SECTIONS)
+    for lora in (None, {"rank": 4}):
+        with pytest.raises(ValueError, match=r"the pipeline's unet carries a LoRA already.*unload_lora_weights"):
+            align(pipeline, str(pairs_folder), output=tmp_path / "second", lora=lora, **SECTIONS)
+    assert not (tmp_path / "second").exists()
+    pipeline.unload_lora_weights()
+    again = align(pipeline, str(pairs_folder), output=tmp_path / "second", lora={"rank": 4}, **SECTIONS)
+    assert losses_of(again) == losses_of(tmp_path / "first")
+
+
+def test_an_early_error_leaves_the_pipeline_as_it_was(sd_folder: Path, tmp_path: Path) -> None:
+    pipeline = pipeline_of(sd_folder)
+    with pytest.raises(ValueError, match="got nothing"):
+        align(pipeline, [], output=tmp_path / "run", lora={"rank": 4})
+    assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
+
+
+@pytest.mark.parametrize("start", [False, True], ids=["new LoRA", "LoRA gone on from"])
+def test_half_precision_leaves_a_pipeline_that_samples(
+    sd_folder: Path, pairs_folder: Path, by_recipe: Path, tmp_path: Path, start: bool
+) -> None:
+    """Nothing of the training stays on it: neither accelerate's autocast nor the reference's adapter."""
+    pipeline = pipeline_of(sd_folder)
+    sections = {**SECTIONS, "train": {**SECTIONS["train"], "precision": "bf16", "gradient_checkpointing": True}}
+    lora = {"start": str(by_recipe)} if start else {"rank": 4}
+    align(pipeline, str(pairs_folder), output=tmp_path / "run", lora=lora, **sections)
+    assert "forward" not in vars(pipeline.unet)
+    assert list(pipeline.unet.peft_config) == ["default"]
+    assert not pipeline.unet.training
+    assert pipeline.vae.dtype == torch.bfloat16
+    assert pipeline("a red cat", num_inference_steps=2).images[0].size == (16, 16)
+
+
+def test_a_denoiser_that_takes_more_than_latents_is_refused_early(sd_folder: Path, tmp_path: Path) -> None:
+    pipeline = pipeline_of(sd_folder)
+    pipeline.unet.register_to_config(in_channels=9)
+    with pytest.raises(ValueError, match=r"takes and gives \[4, 9\] channels.*inpainting"):
+        align(pipeline, [{"prompt": "a", "chosen": b"x", "rejected": b"y"}], output=tmp_path / "run", **SECTIONS)
+
+
+def test_images_in_memory_are_read_as_they_are_meant() -> None:
+    """Rotated by EXIF, CMYK, floating point and NumPy images give what their file would give."""
+    upright = Image.fromarray(np.arange(16 * 32 * 3, dtype=np.uint8).reshape(32, 16, 3))
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    upright.save(buffer, "JPEG", exif=exif, quality=95)
+    images = {
+        "rotated": Image.open(io.BytesIO(buffer.getvalue())),
+        "cmyk": Image.new("CMYK", (16, 16), (0, 255, 255, 0)),
+        "numpy": np.full((16, 16, 3), 7, np.uint8),
+        "grey": np.full((16, 16), 9, np.uint8),
+    }
+    read = {
+        name: decode(next(iter(open_memory([{"chosen": image}]).rows())).image("chosen"))
+        for name, image in images.items()
+    }
+    assert read["rotated"].size == decode(buffer.getvalue()).size == (32, 16)
+    assert read["cmyk"].getpixel((0, 0)) == decode(tiff(images["cmyk"])).getpixel((0, 0))
+    assert read["numpy"].getpixel((3, 3)) == (7, 7, 7)
+    assert read["grey"].getpixel((3, 3)) == (9, 9, 9)
+
+
+def tiff(image: Any) -> bytes:
+    """The image's file in a format that keeps its inks."""
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF")
+    return buffer.getvalue()
+
+
+def test_an_image_in_memory_that_cannot_be_read_is_a_bad_row(sd_folder: Path, tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(whole, "JPEG")
+    cut = Image.open(io.BytesIO(whole.getvalue()[:-400]))
+    (row,) = open_memory([{"prompt": "a", "chosen": cut, "rejected": cut}]).rows()
+    assert "an image in memory cannot be used" in row.fault

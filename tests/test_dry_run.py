@@ -6,9 +6,12 @@ from pathlib import Path
 
 import command_line
 import pytest
+import tiny
 from command_line import Main, assert_refused, shell
 
 from mmpo.recipe_files import load_recipe, parse_yaml, validate
+from pipelines.dry_run import describe
+from pipelines.train import train
 
 main, tiny_recipe = command_line.main, command_line.tiny_recipe
 
@@ -81,3 +84,19 @@ def test_a_dry_run_finds_what_training_or_evaluation_would_fail_on(
     main: Main, tiny_recipe: Path, arguments: list[str], parts: list[str]
 ) -> None:
     assert_refused(main("train", tiny_recipe, "--dry-run", *arguments), *parts)
+
+
+def test_a_lora_to_start_from_says_what_is_trained(sd_folder: Path, pairs_folder: Path, tmp_path: Path) -> None:
+    """The file decides, not the recipe's rank and targets; nothing of it is loaded."""
+    from safetensors.torch import load_file
+
+    first = tiny.recipe_tree(sd_folder, pairs_folder, tmp_path / "first", train__steps=1)
+    first["model"]["lora"] = {"rank": 3, "targets": "attention_convolutions"}
+    folder = train(validate(first))
+    tree = tiny.recipe_tree(sd_folder, pairs_folder, tmp_path / "second")
+    tree["model"]["lora"] = {"start": str(folder)}
+    lines = list(describe(validate(tree)))
+    numbers = sum(t.numel() for t in load_file(folder / "pytorch_lora_weights.safetensors").values())
+    assert any(line.startswith("starts from") and "rank 3" in line for line in lines)
+    assert any(line.startswith(f"trains       {numbers:,} of") for line in lines)
+    assert any(line.startswith("method") and "FrozenAdapter" in line for line in lines)

@@ -64,9 +64,12 @@ def test_a_split_column_decides_and_its_clusters_leave_training(
 ) -> None:
     sides = [rng.choice(["", "train", "train", "test", "validation"]) for _ in clusters]
     rows = rows_of(clusters, sides)
-    others = [row for row in rows if row.prompt.split in ("test", "validation")]
+    others = [row for row in rows if row.prompt.split == "validation"]
+    elsewhere = {row.prompt.cluster for row in rows if row.prompt.split in ("test", "validation")}
     train, held = hold_out(rows, pairs)
     assert {row.prompt.split for row in train} <= {"", "train"}
+    assert "test" not in {row.prompt.split for row in held}
+    assert not {row.prompt.cluster for row in train} & elsewhere
     assert not {row.prompt.cluster for row in train} & {row.prompt.cluster for row in held}
     if others:
         assert set(ids(held)) <= set(ids(others))

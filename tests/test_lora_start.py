@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mmpo.adapters import FrozenAdapter
@@ -15,7 +17,7 @@ from mmpo.adapters.reference import AdaptersOff
 from mmpo.models.checkpoint import read_config
 from mmpo.models.loading import load_pipeline, weights_hash
 from mmpo.models.lora_start import find_start, start_lora
-from mmpo.models.saving import LORA_FILE
+from mmpo.models.saving import LORA_FILE, load_lora, save_lora
 from mmpo.recipe import Lora
 from mmpo.recipe_files import validate
 from mmpo.training.metrics import read_metrics
@@ -134,8 +136,6 @@ def test_resume_refuses_another_start(first_run: Path, sd_folder: Path, pairs_fo
     train(validate(tree))
     (tmp_path / "run" / "train.json").unlink()
     tensors = {name: tensor + 0.01 for name, tensor in load_file(start).items()}
-    from safetensors import safe_open
-
     with safe_open(start, framework="pt") as opened:
         save_file(tensors, start, metadata=opened.metadata())
     with pytest.raises(ValueError, match=r"--resume: the (checkpoint|starting LoRA) changed"):
@@ -203,3 +203,78 @@ def test_kohya_names_are_understood(first_run: Path, sd_folder: Path, tmp_path: 
         assert torch.equal(parameter.detach(), saved[f"unet.{name}"])
     layer = next(module for module in unet.modules() if hasattr(module, "scaling") and "default" in module.scaling)
     assert layer.scaling["default"] == pytest.approx(5.0 / 3)
+
+
+def as_kohya(tensors: dict[str, torch.Tensor], alphas: dict[int, float]) -> dict[str, torch.Tensor]:
+    """Attention layers under kohya's names; the n-th layer has the alpha of n modulo the number of alphas."""
+    renamed: dict[str, torch.Tensor] = {}
+    places = sorted({name.rsplit(".", 2)[0] for name in tensors if ".attn" in name})
+    for number, place in enumerate(places):
+        flat = "lora_unet_" + place.removeprefix("unet.").replace(".", "_")
+        renamed[f"{flat}.lora_down.weight"] = tensors[f"{place}.lora_A.weight"]
+        renamed[f"{flat}.lora_up.weight"] = tensors[f"{place}.lora_B.weight"]
+        renamed[f"{flat}.alpha"] = torch.tensor(alphas[number % len(alphas)])
+    return renamed
+
+
+def test_kohya_alphas_that_differ_from_layer_to_layer(first_run: Path, sd_folder: Path, tmp_path: Path) -> None:
+    """Every layer's scale is its own alpha / rank, in the policy, in the reference, and in the file that comes out.
+
+    Rank 3 with alphas 1.5 and 6: scales 0.5 and 2.
+    """
+    renamed = as_kohya(load_file(first_run / LORA_FILE), {0: 1.5, 1: 6.0})
+    save_file(renamed, tmp_path / "kohya.safetensors")
+    pipeline = started(sd_folder, tmp_path / "kohya.safetensors")
+    layers = {name: m for name, m in pipeline.unet.named_modules() if "default" in getattr(m, "scaling", {})}
+    assert {layer.scaling["default"] for layer in layers.values()} == {0.5, 2.0}
+    for name, layer in layers.items():
+        alpha = renamed["lora_unet_" + name.replace(".", "_") + ".alpha"].item()
+        assert layer.scaling["default"] == alpha / 3
+    FrozenAdapter(pipeline.unet)
+    assert all(layer.scaling["reference"] == layer.scaling["default"] for layer in layers.values())
+    save_lora(tmp_path / "out", type(pipeline), "unet", pipeline.unet, {})
+    again = load_pipeline(read_config(str(sd_folder)), dtype=torch.float32)
+    load_lora(again, again.unet, tmp_path / "out")
+    loaded = {n: next(iter(m.scaling.values())) for n, m in again.unet.named_modules() if getattr(m, "scaling", None)}
+    assert loaded == {name: layer.scaling["default"] for name, layer in layers.items()}
+
+
+def test_a_layer_without_alpha_has_scale_one(first_run: Path, sd_folder: Path, tmp_path: Path) -> None:
+    renamed = as_kohya(load_file(first_run / LORA_FILE), {0: 1.5, 1: 3.0})
+    save_file({k: v for k, v in renamed.items() if not (k.endswith(".alpha") and v == 3)}, tmp_path / "k.safetensors")
+    unet = started(sd_folder, tmp_path / "k.safetensors").unet
+    assert {m.scaling["default"] for m in unet.modules() if "default" in getattr(m, "scaling", {})} == {0.5, 1.0}
+
+
+def test_kohya_numbers_are_not_rounded_either(first_run: Path, sd_folder: Path, tmp_path: Path) -> None:
+    saved = load_file(first_run / LORA_FILE)
+    save_file(as_kohya(saved, {0: 3.0}), tmp_path / "k.safetensors")
+    unet = started(sd_folder, tmp_path / "k.safetensors", torch.bfloat16).unet
+    adapter = {name.replace(".default", ""): p for name, p in unet.named_parameters() if "lora_" in name}
+    assert adapter
+    assert all(torch.equal(p.detach(), saved[f"unet.{name}"]) for name, p in adapter.items())
+
+
+def test_tuned_weights_are_not_rounded_when_evaluated_in_half_precision(first_run: Path, sd_folder: Path) -> None:
+    """Base and tuned must differ by their weights alone: a start LoRA and a tuned one go through the same precision."""
+    pipeline = load_pipeline(read_config(str(sd_folder)), dtype=torch.bfloat16)
+    load_lora(pipeline, pipeline.unet, first_run)
+    saved = {name.removeprefix("unet."): t for name, t in load_file(first_run / LORA_FILE).items()}
+    for name, parameter in pipeline.unet.named_parameters():
+        if "lora_" in name:
+            assert torch.equal(parameter.detach(), saved[name.replace(".default_0", "")])
+
+
+def test_other_kinds_of_adapters_are_refused_by_their_name(first_run: Path, sd_folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(first_run / LORA_FILE)
+    some = next(name for name in tensors if name.endswith("lora_A.weight"))
+    dora = {**tensors, some.replace("lora_A.weight", "lora_magnitude_vector"): torch.ones(4)}
+    save_file(dora, tmp_path / "dora.safetensors")
+    with pytest.raises(ValueError, match=r"dora\.safetensors: a DoRA"):
+        find_start(str(tmp_path / "dora.safetensors"))
+    with safe_open(first_run / LORA_FILE, framework="pt") as opened:
+        header = json.loads(opened.metadata()["lora_adapter_metadata"])
+    header["unet.init_lora_weights"] = "pissa"
+    save_file(tensors, tmp_path / "pissa.safetensors", metadata={"lora_adapter_metadata": json.dumps(header)})
+    with pytest.raises(ValueError, match=r"pissa\.safetensors: begun with init_lora_weights=pissa"):
+        started(sd_folder, tmp_path / "pissa.safetensors")

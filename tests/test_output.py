@@ -193,3 +193,19 @@ def test_changed_prompts_are_other_settings(run: Path) -> None:
             is_made(data, model)
     finally:
         file.write_text(before)
+
+
+def test_what_a_killed_run_left_is_not_taken_for_the_new_ones(
+    sd_folder: Path, pairs_folder: Path, tmp_path: Path
+) -> None:
+    """Killed before its first checkpoint, a run leaves samples and logs; files of other names stay."""
+    run = tmp_path / "run"
+    (run / "samples").mkdir(parents=True)
+    (run / "tensorboard").mkdir()
+    left = [run / "samples" / "step-000009.png", run / "tensorboard" / "events.out.tfevents.1", run / "wandb.json"]
+    kept = [run / "samples" / "mine.png", run / "notes.txt"]
+    for file in (*left, *kept):
+        file.write_bytes(b"x")
+    train(validate(tiny.recipe_tree(sd_folder, pairs_folder, run, train__steps=1)))
+    assert not [file for file in left if file.exists()]
+    assert all(file.read_bytes() == b"x" for file in kept)

@@ -100,7 +100,9 @@ def test_a_full_fine_tune_with_a_moving_average_has_them_too(
     assert len(list((tmp_path / "run" / "samples").glob("step-*.png"))) == 3
 
 
-def test_a_lack_of_memory_ends_the_previews_and_not_the_run(
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), OSError(28, "No space left")], ids=str)
+def test_a_failing_preview_ends_the_previews_and_not_the_run(
+    error: Exception,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     sd_folder: Path,
@@ -111,11 +113,11 @@ def test_a_lack_of_memory_ends_the_previews_and_not_the_run(
 
     calls = []
 
-    def no_memory(*arguments: Any) -> None:
+    def fail(*arguments: Any) -> None:
         calls.append(1)
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise error
 
-    monkeypatch.setattr(previews, "decode_latents", no_memory)
+    monkeypatch.setattr(previews, "decode_latents", fail)
     folder = train(recipe_with(sd_folder, pairs_folder, tmp_path / "run", {"count": 1}))
     assert (folder / "train.json").is_file()
     assert len(calls) == 1

@@ -88,9 +88,11 @@ def test_the_clip_tokenizer_is_complete() -> None:
         (["unet.down.lora_A.weight"], "this is a LoRA.*model.lora.start"),
         (["model.diffusion_model.out.0.weight"], "no text encoder that is known"),
         (["encoder.conv_in.weight"], "not a whole checkpoint.*encoder.conv_in.weight"),
-        ([V2_KEY], "Stable Diffusion 2 checkpoint; set model.config"),
+        ([V2_KEY, "first_stage_model.x"], "Stable Diffusion 2 checkpoint; set model.config"),
+        ([V1_KEY], "it holds no VAE"),
+        ([V1_KEY, "first_stage_model.x", "v_pred"], "marked as predicting v, .* set model.config"),
     ],
-    ids=["lora", "denoiser alone", "vae", "v2"],
+    ids=["lora", "denoiser alone", "vae", "v2", "no vae", "v"],
 )
 def test_other_files_are_named(tmp_path: Path, names: list[str], message: str) -> None:
     file = tmp_path / "other.safetensors"

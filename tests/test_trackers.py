@@ -22,6 +22,7 @@ class Recorder:
         self.inits: list[dict[str, Any]] = []
         self.logged: list[tuple[int, dict[str, Any]]] = []
         self.finished = 0
+        self.codes: list[int] = []
 
     def init(self, **options: Any) -> Any:
         """As `wandb.init`."""
@@ -32,8 +33,9 @@ class Recorder:
         """As `Run.log`."""
         self.logged.append((step, values))
 
-    def finish(self) -> None:
+    def finish(self, exit_code: int = 0) -> None:
         """As `Run.finish`."""
+        self.codes.append(exit_code)
         self.finished += 1
 
     def Image(self, pixels: Any, caption: str) -> Any:
@@ -102,5 +104,44 @@ def test_tensorboard_takes_both(tmp_path: Path) -> None:
 def test_a_tracker_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda name: None if name == "wandb" else object())
     check_trackers(["tensorboard"])
+    monkeypatch.setenv("WANDB_MODE", "offline")
     with pytest.raises(ValueError, match=r"wandb is not installed; pip install 'mmpo\[wandb\]'"):
         check_trackers(["tensorboard", "wandb"])
+
+
+def test_wandb_without_a_login_is_refused_before_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: object())
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ValueError, match=r"wandb login.*WANDB_MODE=offline"):
+        check_trackers(["wandb"])
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password key\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    check_trackers(["wandb"])
+    (tmp_path / ".netrc").unlink()
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    check_trackers(["wandb"])
+
+
+def test_a_failed_run_is_closed_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open run would take the next training's numbers."""
+    wandb = Recorder()
+    monkeypatch.setattr(trackers, "WeightsAndBiases", lambda *a: WeightsAndBiases(*a, wandb=wandb))
+    with pytest.raises(RuntimeError), MetricsLog(tmp_path, start=0, enabled=True, report_to=["wandb"]):
+        raise RuntimeError("in training")
+    with MetricsLog(tmp_path, start=0, enabled=True, report_to=["wandb"]):
+        pass
+    assert wandb.codes == [1, 0]
+
+
+def test_a_refusal_by_wandb_is_a_plain_error(tmp_path: Path) -> None:
+    error = type("CommError", (Exception,), {"__module__": "wandb.errors"})
+
+    class Refusing(Recorder):
+        def init(self, **options: Any) -> Any:
+            raise error("no such project")
+
+    with pytest.raises(ValueError, match="no such project"):
+        WeightsAndBiases(tmp_path, 0, {}, Refusing())

@@ -83,6 +83,7 @@ class FrozenAdapter:
             )
         config = copy.deepcopy(configs[policy])
         config.lora_dropout = 0.0
+        config.init_lora_weights = True  # others may change the base; these weights are replaced anyhow
         with _gradient_flags_kept(self._layers), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # two adapters are meant
             cast("Any", module).add_adapter(config, adapter_name=self.name)

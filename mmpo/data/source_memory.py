@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,11 @@ def open_memory(data: Any) -> Source:
 
     def read() -> Iterator[Row]:
         for number, row in enumerate(rows):
-            yield Row(f"{PLACE}, row {number}", {name: _encoded(value) for name, value in row.items()}, _read_file)
+            place = f"{PLACE}, row {number}"
+            try:
+                yield Row(place, {name: _encoded(value) for name, value in row.items()}, _read_file)
+            except (OSError, ValueError, TypeError) as error:
+                yield Row(place, fault=f"an image in memory cannot be used: {error}")
 
     return Source("rows in memory", list(rows[0]), read, len(rows))
 
@@ -44,11 +49,27 @@ def _encoded(value: Any) -> Any:
         return [_encoded(item) for item in value]
     if isinstance(value, Path):
         return str(value)
-    if hasattr(value, "save") and hasattr(value, "mode"):
-        from mmpo.data.images import encode
+    if hasattr(value, "__array_interface__") and hasattr(value, "ndim") and value.ndim >= 2:
+        from PIL import Image
 
-        return encode(value)
+        value = Image.fromarray(value)
+    if hasattr(value, "save") and hasattr(value, "mode"):
+        return _png(value)
     return value
+
+
+def _png(image: Any) -> bytes:
+    """An image in memory as PNG, upright; what PNG cannot hold goes through TIFF, which keeps its inks."""
+    from PIL import ImageOps
+
+    from mmpo.data.images import decode, encode
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        return encode(image)
+    buffer = io.BytesIO()
+    image.save(buffer, "TIFF")
+    return encode(decode(buffer.getvalue()))
 
 
 def _read_file(name: str) -> bytes:

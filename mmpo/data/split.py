@@ -14,17 +14,18 @@ def hold_out(rows: Sequence[EncodedRow], pairs: int) -> tuple[list[EncodedRow], 
     """(train, held out). No prompt, and no paraphrase of one, is on both sides.
 
     Args:
-        rows: with their `split`. Rows of any split but "train" (or none) are held out; where there are none, whole
-            prompts are, in an order set by a hash of the prompt.
+        rows: with their `split`. Rows of a tune or validation side are held out (of any but train, test or none);
+            where there are none, whole prompts are, in an order set by a hash of the prompt. A test side is not
+            touched: the guard and every choice by eye go by what is held out.
         pairs: hold out about so many, at most a fifth of all.
     """
-    other = [row for row in rows if row.prompt.split not in ("", "train")]
+    elsewhere = {row.prompt.cluster for row in rows if row.prompt.split not in ("", "train")}
+    tune = [r for r in rows if r.prompt.split not in ("", "train") and not r.prompt.split.startswith("test")]
+    rows = [r for r in rows if r.prompt.split in ("", "train") and r.prompt.cluster not in elsewhere]
     if pairs == 0:
-        return [row for row in rows if row.prompt.split in ("", "train")], []
-    if other:
-        other_keys = {row.prompt.cluster for row in other}
-        train = [r for r in rows if r.prompt.split in ("", "train") and r.prompt.cluster not in other_keys]
-        return train, sorted(other, key=lambda row: _order(row.id))[:pairs]
+        return list(rows), []
+    if tune:
+        return list(rows), sorted(tune, key=lambda row: _order(row.id))[:pairs]
     budget = min(pairs, int(len(rows) * MOST_HELD_OUT))
     clusters: dict[str, list[EncodedRow]] = {}
     for row in rows:

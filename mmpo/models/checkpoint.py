@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpo.models.families import Family, family_of
-from mmpo.models.single_file import config_name, is_single_file
+from mmpo.models.single_file import config_name, is_single_file, says_v
 from mmpo.suggest import nearest
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -122,7 +122,13 @@ def _from_single_file(file: Path, config: str | None) -> CheckpointConfig:
     folder = Path(resolve(name))
     configs = folder if folder.is_dir() else _shipped(name) or _hub_configs(name, None)
     source = "shipped with mmpo" if configs.parent == CONFIGS else "folder" if configs == folder else "hub"
-    return replace(_from_folder(str(file), configs, source), configs=configs)
+    found = replace(_from_folder(str(file), configs, source), configs=configs)
+    if says_v(file) and found.prediction_type != "v_prediction":
+        raise ValueError(
+            f"model.path {file}: it is marked as predicting v, but the configs of {name} say {found.prediction_type}; "
+            "set model.config to a folder whose scheduler says v_prediction"
+        )
+    return found
 
 
 def _shipped(name: str) -> Path | None:

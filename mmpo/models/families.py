@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mmpo.contracts import Condition
+from mmpo.models.quiet import quiet_tokenizers
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,15 @@ def family_of(pipeline_class: str, where: str) -> Family:
             return family
     known = ", ".join(name for family in families for name in family.pipelines)
     raise ValueError(f"model.path {where}: pipeline class {pipeline_class} is not supported yet; supported: {known}")
+
+
+def long_prompts(pipeline: Any, texts: Iterable[str]) -> int:
+    """How many of the texts are longer than a text encoder of the pipeline takes; the rest of them is cut."""
+    tokenizers = [
+        part for name, part in pipeline.components.items() if name.startswith("tokenizer") and part is not None
+    ]
+    with quiet_tokenizers():
+        return sum(any(len(t(text).input_ids) > t.model_max_length for t in tokenizers) for text in texts)
 
 
 @torch.no_grad()

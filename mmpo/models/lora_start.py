@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from mmpo.models.families import Family
 from mmpo.models.quiet import quiet_diffusers
-from mmpo.models.saving import LORA_FILE
+from mmpo.models.saving import LORA_FILE, restore_exact
 from mmpo.recipe import Lora
 from mmpo.records import bytes_hash
 
@@ -27,11 +28,16 @@ class StartLora:
         file: safetensors, in peft's, diffusers' or kohya's naming.
         tensors: how many matrices it holds for the denoiser.
         rank: of its first layer.
+        numbers: how many numbers it holds.
+        scales, ranks: alpha / rank and rank by layer in kohya's naming, where the file is one of kohya's.
     """
 
     file: Path
     tensors: int
     rank: int
+    numbers: int = 0
+    scales: Mapping[str, float] = field(default_factory=dict)
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -49,6 +55,7 @@ def find_start(start: str) -> StartLora:
     try:
         with safe_open(file, framework="pt") as opened:
             shapes = {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+            alphas = {name: float(opened.get_tensor(name)) for name in shapes if name.endswith(".alpha")}
     except (SafetensorError, OSError) as error:
         raise ValueError(f"model.lora.start {file}: not a readable safetensors file: {error}") from None
     matrices = {name: shape for name, shape in shapes.items() if _is_down(name) or _is_up(name)}
@@ -61,8 +68,15 @@ def find_start(start: str) -> StartLora:
             "which is not trained here; fuse it into the base first (pipe.load_lora_weights, pipe.fuse_lora, "
             "pipe.unload_lora_weights, pipe.save_pretrained) and start from that folder with a new LoRA"
         )
+    magnitudes = [name for name in shapes if "dora_scale" in name or "lora_magnitude_vector" in name]
+    if magnitudes:
+        raise ValueError(
+            f"model.lora.start {file}: a DoRA ({len(magnitudes)} magnitude vectors), which is not supported yet"
+        )
     ranks = [shape[0] for name, shape in matrices.items() if _is_down(name)]
-    return StartLora(file, len(matrices), ranks[0])
+    kohya = {name.partition(".lora_down")[0]: shape[0] for name, shape in matrices.items() if ".lora_down" in name}
+    scales = {place: alphas.get(f"{place}.alpha", rank) / rank for place, rank in kohya.items()}
+    return StartLora(file, len(matrices), ranks[0], sum(map(math.prod, matrices.values())), scales, kohya)
 
 
 def start_lora(pipeline: Any, denoiser: Any, lora: Lora, family: Family) -> StartLora:
@@ -76,6 +90,8 @@ def start_lora(pipeline: Any, denoiser: Any, lora: Lora, family: Family) -> Star
     Raises:
         ValueError: as `find_start`, or tensors of the file fit no layer of the denoiser.
     """
+    from diffusers.utils import convert_unet_state_dict_to_peft
+
     assert lora.start is not None
     start = find_start(lora.start)
     denoiser.requires_grad_(False)
@@ -83,9 +99,16 @@ def start_lora(pipeline: Any, denoiser: Any, lora: Lora, family: Family) -> Star
         state, alphas, metadata = type(pipeline).lora_state_dict(
             str(start.file), return_lora_metadata=True, unet_config=getattr(denoiser, "config", None)
         )
+        _refuse_other_inits(start.file, metadata or {})
+        if "lora_A" not in next(iter(state)):
+            state = convert_unet_state_dict_to_peft(state)
         try:
             denoiser.load_lora_adapter(
-                state, prefix=family.denoiser, network_alphas=alphas, adapter_name=ADAPTER, metadata=metadata
+                state,
+                prefix=family.denoiser,
+                network_alphas=alphas if len(set(start.scales.values())) == 1 else None,
+                adapter_name=ADAPTER,
+                metadata=metadata,
             )
         except (ValueError, RuntimeError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -96,17 +119,46 @@ def start_lora(pipeline: Any, denoiser: Any, lora: Lora, family: Family) -> Star
             f"model.lora.start {start.file}: holds {start.tensors} tensors for the {family.denoiser}, of which "
             f"{len(adapter)} found a layer; it was made for another architecture, or in a format that is not read whole"
         )
-    exact = {name.removeprefix(f"{family.denoiser}."): tensor for name, tensor in state.items()}
-    for name, parameter in adapter.items():
-        if parameter.dtype in (torch.float16, torch.bfloat16):
-            parameter.data = parameter.data.float()
-        plain = name.replace(f".{ADAPTER}.", ".")
-        if plain in exact:  # loading went through the base's half precision
-            parameter.data.copy_(exact[plain])
+    restore_exact(denoiser, ADAPTER, {name.removeprefix(f"{family.denoiser}."): x for name, x in state.items()})
+    for parameter in adapter.values():
         parameter.requires_grad_(True)
+    _set_scales(denoiser, start)
     _set_dropout(denoiser, lora.dropout)
     denoiser.eval()
     return start
+
+
+def _refuse_other_inits(file: Path, metadata: Mapping[str, Any]) -> None:
+    """An adapter that was begun with PiSSA and the like belongs to a base that was changed with it."""
+    inits = {value for key, value in metadata.items() if key.endswith("init_lora_weights")}
+    odd = sorted(str(value) for value in inits if value not in (True, False, None, "gaussian"))
+    if odd:
+        raise ValueError(
+            f"model.lora.start {file}: begun with init_lora_weights={odd[0]}, which changes the base; convert it "
+            "to a plain LoRA first (peft: save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+
+
+def _set_scales(denoiser: Any, start: StartLora) -> None:
+    """alpha / rank of every layer as kohya's naming gives it, where the layers' alphas differ.
+
+    diffusers reads a file with one alpha for all right; of several it makes patterns that match no layer.
+    """
+    layers = {name: layer for name, layer in denoiser.named_modules() if ADAPTER in getattr(layer, "scaling", {})}
+    found = {"lora_unet_" + name.replace(".", "_"): name for name in layers}
+    if not start.scales.keys() <= found.keys():
+        if len(set(start.scales.values())) == 1:
+            return
+        raise ValueError(
+            f"model.lora.start {start.file}: its layers have different alphas under names that cannot be matched; "
+            "convert it to diffusers' naming first (pipe.load_lora_weights, then pipe.save_lora_adapter)"
+        )
+    config = denoiser.peft_config[ADAPTER]
+    for place, scale in start.scales.items():
+        name, rank = found[place], start.ranks[place]
+        layers[name].scaling[ADAPTER] = scale
+        config.alpha_pattern = {**(config.alpha_pattern or {}), name: scale * rank}  # for saving and for copies
+        config.rank_pattern = {**(config.rank_pattern or {}), name: rank}
 
 
 def _set_dropout(denoiser: nn.Module, share: float) -> None:

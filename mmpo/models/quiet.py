@@ -17,3 +17,17 @@ def quiet_diffusers() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
+
+
+@contextmanager
+def quiet_tokenizers() -> Iterator[None]:
+    """A context in which neither transformers nor diffusers repeats each long prompt; they are counted instead."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with quiet_diffusers():
+            yield
+    finally:
+        logging.set_verbosity(level)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from mmpo.files import naming, replace_folder, write_bytes
 from mmpo.models.quiet import quiet_diffusers
@@ -57,16 +59,34 @@ def load_lora(pipeline: Any, denoiser: Any, folder: Path) -> None:
     """
     with quiet_diffusers():  # it warns that the text encoder has no LoRA, which is as it should be
         pipeline.load_lora_weights(folder, weight_name=LORA_FILE)
+    with safe_open(folder / LORA_FILE, framework="pt") as file:
+        tensors = {name.split(".", 1)[1]: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    adapter = next((name for name in getattr(denoiser, "peft_config", {})), "default_0")
+    restore_exact(denoiser, adapter, tensors)
     arrived = {
         ".".join(part for part in name.split(".") if not part.startswith("default"))
         for name in denoiser.state_dict()
         if "lora_" in name
     }
-    with safe_open(folder / LORA_FILE, framework="pt") as file:
-        saved = {name.split(".", 1)[1] for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    if saved != arrived:
-        odd = sorted(saved ^ arrived)
+    if tensors.keys() != arrived:
+        odd = sorted(tensors.keys() ^ arrived)
         raise ValueError(f"{folder / LORA_FILE}: {len(odd)} tensors do not fit the base model, the first is {odd[0]}")
+
+
+def restore_exact(denoiser: Any, adapter: str, tensors: Mapping[str, Tensor]) -> None:
+    """Puts a file's own numbers into an adapter, in float32 at least: loading rounds them to the base's half precision.
+
+    Args:
+        adapter: its name in the denoiser.
+        tensors: by peft's names without the adapter's.
+    """
+    for name, parameter in denoiser.named_parameters():
+        exact = tensors.get(name.replace(f".{adapter}.", "."))
+        if exact is None or f".{adapter}." not in name:
+            continue
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            parameter.data = parameter.data.float()
+        parameter.data.copy_(exact)
 
 
 def save_pipeline(folder: Path, pipeline: Any, about: Mapping[str, Any]) -> Path:

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from mmpo.contracts import Condition
 from mmpo.models.families import Family
+from mmpo.models.quiet import quiet_tokenizers
 
 
 @torch.no_grad()
 def encode_prompts(pipeline: Any, texts: Sequence[str]) -> dict[str, Tensor]:
     """{"prompt_embeds": [N, T, D]}, by the pipeline's own `encode_prompt` (77 tokens of CLIP's last layer)."""
-    embeds, _ = pipeline.encode_prompt(list(texts), pipeline.device, 1, do_classifier_free_guidance=False)
+    with quiet_tokenizers():
+        embeds, _ = pipeline.encode_prompt(list(texts), pipeline.device, 1, do_classifier_free_guidance=False)
     return {"prompt_embeds": embeds}
 
 

@@ -14,6 +14,8 @@ from mmpo.models.quiet import quiet_diffusers
 
 PICKLES = {".ckpt", ".pt", ".pth", ".bin"}
 _UNET = "model.diffusion_model."
+_VAE = "first_stage_model."
+V_MARK = "v_pred"  # an empty tensor by which tools mark a checkpoint that predicts v
 _KEYS = {  # a key that only this kind has, and the configs that diffusers' own conversion goes with
     "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight": "Stable Diffusion XL",
     "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": "Stable Diffusion 3",
@@ -47,6 +49,8 @@ def kind_of(file: Path) -> str:
         raise ValueError(f"model.path {file}: not a readable safetensors file: {error}") from None
     for key, kind in _KEYS.items():
         if key in names:
+            if not any(name.startswith(_VAE) for name in names):
+                raise ValueError(f"model.path {file}: it holds no VAE; take the full file, or a diffusers folder")
             return kind
     if any("lora" in name for name in names):
         raise ValueError(f"model.path {file}: this is a LoRA; name the base there and the LoRA in model.lora.start")
@@ -76,6 +80,12 @@ def config_name(file: Path, config: str | None) -> str:
             "that model, whose configs and tokenizer it uses"
         )
     return DEFAULT_CONFIGS[kind]
+
+
+def says_v(file: Path) -> bool:
+    """Whether the file is marked as one that predicts v."""
+    with safe_open(file, framework="pt") as opened:
+        return V_MARK in opened.keys()  # noqa: SIM118 (not a mapping)
 
 
 def load_single_file(

@@ -34,6 +34,26 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return held
 
 
+LEFTOVERS = (
+    "samples/step-[0-9]*.png",
+    "samples/previews.json",
+    "tensorboard/events.out.tfevents.*",
+    "held_out_reference.safetensors",
+    "last_good.safetensors",
+    "wandb.json",
+)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what a run that was killed before its first checkpoint left: no report mixes it with a new one.
+
+    Files of our own names alone; whatever else a user keeps there stays.
+    """
+    for pattern in LEFTOVERS:
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
 def check_output(folder: Path, *, resume: bool) -> None:
     """Refuses to mix two runs in one folder, or to go on with a run that is not there.
 

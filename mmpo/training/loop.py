@@ -104,7 +104,7 @@ class Trainer:
             report_to=run.recipe.train.report_to,
             config=run.recipe.model_dump(mode="json"),
         )
-        with InterruptFlag() as flag, Console(steps, start=self._step, enabled=main) as console:
+        with log, InterruptFlag() as flag, Console(steps, start=self._step, enabled=main) as console:
             for message in self._messages:
                 console.say(message)
             if self._step == 0:
@@ -117,9 +117,7 @@ class Trainer:
                 self._after_step(metrics, time.monotonic() - began, log, console)
                 if flag.on_any_process(run.accelerator.device):
                     self._save()
-                    log.close()
                     raise Interrupted(f"stopped after step {self._step}; a checkpoint is in {run.folder}")
-        log.close()
         if self._ema is not None and self.outcome.stopped is None:
             self._ema.copy_to(self._parameters)
         return self.outcome
@@ -166,22 +164,25 @@ class Trainer:
             self._save()
 
     def _preview(self, log: MetricsLog, console: Console) -> None:
-        """Samples of the weights that would be saved; a lack of memory for them is no reason to end a training."""
+        """Samples of the weights that would be saved. Pictures to look at are no reason to end a training."""
         run = self._run
         if run.preview is None or not run.accelerator.is_main_process:
             return
         try:
             with self._averaged():
                 pixels = run.preview(run.policy, self._step)
-        except torch.OutOfMemoryError:
+            log.image(self._step, "previews", pixels, f"step {self._step}")
+        except Exception as error:
             run.preview = None
-            console.say(
-                "warning: no memory left for previews, so there will be none; lower evaluation.previews.count, or turn "
-                "them off with 0"
+            reason = (
+                "no memory left" if isinstance(error, torch.OutOfMemoryError) else f"{type(error).__name__}: {error}"
             )
-            torch.cuda.empty_cache()
-            return
-        log.image(self._step, "previews", pixels, f"step {self._step}")
+            console.say(
+                f"warning: the previews of step {self._step} failed ({reason}), so there will be no more; lower "
+                "evaluation.previews.count, or turn them off with 0"
+            )
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
     def _averaged(self) -> AbstractContextManager[None]:
         return self._ema.applied(self._parameters) if self._ema is not None else nullcontext()

@@ -60,11 +60,17 @@ class MetricsLog:
             for tracker in self._trackers:
                 tracker.image(step, name, pixels, caption)
 
-    def close(self) -> None:
-        """Lets the trackers write what is left."""
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
+
+    def close(self, *, failed: bool = False) -> None:
+        """Lets the trackers write what is left; where a run failed they say so."""
         if self._enabled:
             for tracker in self._trackers:
-                tracker.close()
+                tracker.close(failed=failed)
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

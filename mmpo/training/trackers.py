@@ -26,7 +26,7 @@ class Tracker(Protocol):
         """A picture [H, W, 3]."""
         ...
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Writes what is left."""
         ...
 
@@ -53,7 +53,7 @@ class TensorBoard:
         """The picture; TensorBoard has no place for a caption."""
         self._board.add_image(name, pixels, step, dataformats="HWC")
 
-    def close(self) -> None:
+    def close(self, *, failed: bool = False) -> None:
         """Flushes the event file."""
         self._board.close()
 
@@ -77,14 +77,20 @@ class WeightsAndBiases:
         self._wandb = wandb
         note = folder / "wandb.json"
         known = json.loads(note.read_text())["id"] if start and note.is_file() else None
-        self._run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", "mmpo"),
-            name=folder.name,
-            dir=str(folder),
-            id=known,
-            resume="allow" if known else None,
-            config=dict(config),
-        )
+        try:
+            self._run = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", "mmpo"),
+                name=folder.name,
+                dir=str(folder),
+                id=known,
+                resume="allow" if known else None,
+                reinit="create_new",  # another run that is open in this process is somebody else's
+                config=dict(config),
+            )
+        except Exception as error:
+            if not type(error).__module__.startswith("wandb"):
+                raise
+            raise ValueError(f"train.report_to: Weights & Biases refuses to begin a run: {error}") from None
         write_json(note, {"id": self._run.id})
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -95,9 +101,9 @@ class WeightsAndBiases:
         """The picture with its caption."""
         self._run.log({name: self._wandb.Image(pixels, caption=caption)}, step=step)
 
-    def close(self) -> None:
-        """Ends the run there."""
-        self._run.finish()
+    def close(self, *, failed: bool = False) -> None:
+        """Ends the run there, as failed where an error ended the training."""
+        self._run.finish(exit_code=int(failed))
 
 
 def open_trackers(names: Sequence[str], folder: Path, start: int, config: Mapping[str, Any]) -> list[Tracker]:
@@ -114,8 +120,26 @@ def check_trackers(names: Sequence[str]) -> None:
     """Refuses a tracker whose package is not installed, before anything long starts.
 
     Raises:
-        ValueError: names the package and how to get it.
+        ValueError: names the package and how to get it, or how to log in.
     """
     for name in names:
         if find_spec(name) is None:
             raise ValueError(f"train.report_to: the package {name} is not installed; pip install 'mmpo[{name}]'")
+    if "wandb" in names and os.environ.get("WANDB_MODE", "online") == "online" and not _wandb_key():
+        raise ValueError(
+            "train.report_to: not logged in at Weights & Biases; run `wandb login`, set WANDB_API_KEY, or keep it on "
+            "this machine with WANDB_MODE=offline"
+        )
+
+
+def _wandb_key() -> bool:
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    import netrc
+    from urllib.parse import urlparse
+
+    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
