@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from mmpo.recipe import Recipe
+from mmpo.loss_table import LOSS_TABLE
+from mmpo.recipe import Method, Recipe
 from mmpo.suggest import nearest, one_of
 
 
@@ -33,6 +35,8 @@ class _Dumper(yaml.SafeDumper):
     """Quotes whatever `_Loader` would read as a number."""
 
 
+_ALIKE = 0.7
+"""How much an unknown key must be like one of any section; within a section, less will do."""
 _FLOAT = "tag:yaml.org,2002:float"
 _EXPONENT = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
 _Loader.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+0123456789"))
@@ -54,7 +58,7 @@ def find_recipe(name: str) -> Path:
     """The file of a recipe given by path or by the name of a shipped one.
 
     Raises:
-        ValueError: names the nearest shipped recipe.
+        ValueError: names the nearest shipped recipe; or a file NAME.yaml here makes the name NAME ambiguous.
     """
     path = Path(name)
     if path.is_file():
@@ -62,8 +66,16 @@ def find_recipe(name: str) -> Path:
     if path.is_dir() and (path / "recipe.yaml").is_file():
         return path / "recipe.yaml"
     shipped = shipped_recipes()
+    here = next((file for suffix in (".yaml", ".yml") if (file := Path(f"{name}{suffix}")).is_file()), None)
     if name in shipped:
+        if here is not None and not here.samefile(shipped[name]):
+            raise ValueError(
+                f"recipe: '{name}' is a shipped recipe, and the file {here} stands here; give {here} to take the file, "
+                "or run mmpo in another folder to take the shipped recipe"
+            )
         return shipped[name]
+    if here is not None:
+        raise ValueError(f"recipe: no file '{name}'; did you mean '{here}'?")
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
         raise ValueError(f"recipe: no file '{name}'; give a YAML file or one of: {', '.join(shipped)}")
     raise ValueError(f"recipe: {one_of(name, shipped)}")
@@ -143,16 +155,77 @@ def _explain(error: ValidationError) -> Iterator[str]:
         place = ".".join(str(part) for part in loc)
         if fault["type"] == "extra_forbidden":
             valid = _fields_at(loc[:-1])
-            near = nearest(str(loc[-1]), valid)
-            hint = f"did you mean '{near}'? " if near else ""
-            yield f"{place}: unknown key; {hint}valid: {', '.join(valid)}"
+            yield f"{place}: unknown key; {_hint(str(loc[-1]), valid)}valid: {', '.join(valid)}"
         elif fault["type"] == "missing":
             yield f"{place}: missing; it has no default"
+        elif fault["type"] in _KINDS:
+            yield f"{place}: expected {_KINDS[fault['type']](loc, fault['input'])}"
         else:
             message = fault["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
             got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
             yield f"{place}: {message}{got}" if place else f"{message}{got}"
+
+
+def nearest_keys(name: str) -> list[str]:
+    """The keys of all sections that an unknown name may mean, at most three: by name, by meaning, by spelling."""
+    last = name.rpartition(".")[2]
+    same = [key for key in _KEYS if key.rpartition(".")[2] == last]
+    if not same and (words := last.replace("_", " ")).count(" "):
+        same = [key for key, description in _KEYS.items() if description.startswith(words)]
+    if not same and "epoch" in last:
+        same = ["train.steps"]  # what runs are counted in
+    if not same:
+        near = difflib.get_close_matches(last, dict.fromkeys(key.rpartition(".")[2] for key in _KEYS), 1, _ALIKE)
+        same = [key for key in _KEYS if key.rpartition(".")[2] in near]
+    depth = min((key.count(".") for key in same), default=0)
+    return [key for key in same if key.count(".") == depth][:3]
+
+
+def _keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted key, its description) of a section and those inside it; the losses' options too."""
+    for name, field in model.model_fields.items():
+        yield f"{place}{name}", field.description or ""
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            yield from _keys(inner, f"{place}{name}.")
+    if model is Method:
+        yield from ((f"{place}{option}", "") for entry in LOSS_TABLE.values() for option in entry.options)
+
+
+def _hint(name: str, valid: Sequence[str]) -> str:
+    """What an unknown key may mean: the very name in another section, else the most alike in its own, else in all."""
+    elsewhere = nearest_keys(name)
+    very = [key for key in elsewhere if key.rpartition(".")[2] == name]
+    near = nearest(name, valid)
+    found = very or ([near] if near else elsewhere)
+    return f"did you mean {' or '.join(repr(key) for key in found)}? " if found else ""
+
+
+def _as_section(loc: Sequence[object], value: Any) -> str:
+    if isinstance(loc[-1], int):
+        return f"a name, or {{name: ..., option: ...}}, got {value!r}"
+    place, fields = ".".join(str(part) for part in loc), _section_at(loc).model_fields
+    first, field = next(iter(fields.items()))
+    one = isinstance(value, str | int | float) and not isinstance(value, bool)
+    example = value if one else "..." if field.is_required() else field.default
+    return f"a section with keys ({', '.join(fields)}), got {value!r}; give {place}.{first}={example}"
+
+
+def _as_list(loc: Sequence[object], value: Any) -> str:
+    fix = f"; give [{value}]" if isinstance(value, str) else ""
+    return f"a list, got {value!r}{fix}"
+
+
+def _as_pair(loc: Sequence[object], value: Any) -> str:
+    return f"a list of two numbers, got {value!r}"
+
+
+def _as_names(loc: Sequence[object], value: Any) -> str:
+    return f"names and their values, {{name: value}}, got {value!r}"
+
+
+_KINDS = {"model_type": _as_section, "list_type": _as_list, "tuple_type": _as_pair, "dict_type": _as_names}
 
 
 def _is_branch_label(part: object) -> bool:
@@ -161,6 +234,10 @@ def _is_branch_label(part: object) -> bool:
 
 
 def _fields_at(loc: Sequence[object]) -> list[str]:
+    return list(_section_at(loc).model_fields)
+
+
+def _section_at(loc: Sequence[object]) -> type[BaseModel]:
     model: type[BaseModel] = Recipe
     for part in loc:
         info = model.model_fields.get(str(part))
@@ -168,7 +245,7 @@ def _fields_at(loc: Sequence[object]) -> list[str]:
         if inner is None:
             break
         model = inner
-    return list(model.model_fields)
+    return model
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
@@ -177,3 +254,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if get_origin(annotation) in (Union, UnionType):
         return next((model for arg in get_args(annotation) if (model := _model_in(arg))), None)
     return None
+
+
+_KEYS = dict(_keys(Recipe))

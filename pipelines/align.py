@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from mmpo.adapters import FrozenAdapter
 from mmpo.data.readers import with_format
 from mmpo.data.source_memory import open_memory
 from mmpo.models.checkpoint import config_of
+from mmpo.models.lora_start import ADAPTER
 from mmpo.models.quiet import quiet_diffusers
 from mmpo.recipe_files import validate
 from mmpo.training.folders import check_output
@@ -87,14 +87,12 @@ def _cast(pipeline: Any, dtype: torch.dtype, *, vae: torch.dtype) -> None:
 def _hand_back(pipeline: Any, denoiser: Any, dtype: torch.dtype) -> None:
     """The pipeline as a user samples with it: one precision, one device, nothing of the training left on it."""
     original = vars(denoiser).pop("_original_forward", None)
-    if (
-        original is not None
-    ):  # accelerate put its autocast around `forward`; its own way back loses diffusers' decorator
+    if original is not None:  # accelerate's autocast around `forward`; its own way back loses diffusers' decorator
         vars(denoiser).pop("forward", None)
         if getattr(original, "__func__", None) is not type(denoiser).forward:
             denoiser.forward = original
-    if FrozenAdapter.name in getattr(denoiser, "peft_config", {}):
-        denoiser.delete_adapters(FrozenAdapter.name)
+    for name in [name for name in getattr(denoiser, "peft_config", {}) if name != ADAPTER]:
+        denoiser.delete_adapters(name)  # the reference's
     denoiser.disable_gradient_checkpointing()
     denoiser.eval()
     _cast(pipeline, dtype, vae=dtype)

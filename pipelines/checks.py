@@ -96,4 +96,5 @@ def describe_data(data: Data) -> str:
         return f"not on this machine ({where})"
     opened = open_pairs(data.path, **pair_options(data))
     rows = f", {opened.source.total:,} rows" if opened.source.total is not None else ""
-    return f"format {opened.format.name} ({opened.source.layout}{rows})"
+    note = f"; {opened.source.note}" if opened.source.note else ""
+    return f"format {opened.format.name} ({opened.source.layout}{rows}){note}"

@@ -57,11 +57,13 @@ def train(
     resolved = load_recipe(name, overrides)
     again = [*([name] if name is not None else []), *overrides]
     if dry_run:
-        from pipelines.dry_run import describe
+        from pipelines.dry_run import describe, first_do
 
         for line in describe(resolved):
             typer.echo(line)
-        typer.echo(f"\nnothing was run; next: {shlex.join(['mmpo', 'train', *again])}")
+        command = shlex.join(["mmpo", "train", *again, *(["--resume"] if resume else [])])
+        first = first_do(resolved, resume=resume)
+        typer.echo(f"\nnothing was run; next: {f'{first}; then: ' if first else ''}{command}")
         return
     from mmpo.training.folders import check_output
     from pipelines.checks import check_recipe
@@ -110,11 +112,11 @@ def report(run: Run) -> None:
 
     Samples, curves, scores, recipe, hashes, how to use the weights, citations: one file, nothing to load.
     """
-    from pipelines.report import write_report
+    from pipelines.report import next_command, write_report
 
     file = write_report(run)
     typer.echo(f"written: {file} (open it in a browser)")
-    typer.echo(f"next: {shlex.join(['mmpo', 'push', str(run)])} USER/NAME, to share the weights with their model card")
+    typer.echo(f"next: {next_command(run)}")
 
 
 def push(

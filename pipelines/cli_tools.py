@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +16,7 @@ def init(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The file to write; default: NAME.yaml here.")
+        str | None, typer.Option("--output", "-o", help="The file, or FOLDER/; default: NAME.yaml here.")
     ] = None,
     memory: Annotated[int | None, typer.Option("--memory", help="GPU memory in GB, for a preset.")] = None,
     model: Annotated[str | None, typer.Option("--model", help="Fills in model.path.")] = None,

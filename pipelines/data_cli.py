@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipelines.data_source import Source, bad_lines, locate
+from pipelines.data_next import as_flags, as_overrides, command, of_output
+from pipelines.data_source import Source, bad_lines, locate, none_left
 
 data_app = typer.Typer(
     no_args_is_help=True,
@@ -69,7 +69,9 @@ def inspect_command(
     _say(summary_lines(found))
     _say(bad_lines(found.report))
     typer.echo(f"written: {output} (open it in a browser)")
-    _next("data", "stats", path)
+    shown = [("--model", model), ("--resolution", resolution)]
+    same = [part for flag, value in shown if value for part in (flag, value)]
+    _next("data", "stats", path, *as_flags(source), *same)
 
 
 @data_app.command("stats")
@@ -101,17 +103,27 @@ def stats_command(
     tokenizers, pixels, notes = _model_of(source, model, resolution)
     report = ReadReport()
     tally = gather(source.read(report), report, tokenizers)
-    found = summarise(tally, report, path=source.path, format=source.format, resolution=pixels)
+    opened = source.open()
+    found = summarise(
+        tally,
+        report,
+        path=source.path,
+        format=opened.format.name,
+        layout=opened.source.layout,
+        resolution=pixels,
+    )
     _say(stats_lines(found))
-    _say(notes)
+    _say([*notes, *_note(report.note)])
     _say(bad_lines(report))
+    if not found["pairs"]:
+        raise ValueError(none_left(source.path, report))
     if json_file is not None:
         write_json(json_file, found)
         typer.echo(f"written: {json_file}")
-    if found["pairs"] and set(found["splits"]) <= {"none", "train"} and not source.recipe:
-        _next("data", "split", path, "OUTPUT")
+    if set(found["splits"]) <= {"none", "train"} and not source.recipe:
+        _next("data", "split", path, "OUTPUT", *as_flags(source))
     else:
-        _next("train", source.recipe or "RECIPE", *([] if source.recipe else [f"data.path={path}"]), "--dry-run")
+        _next("train", source.recipe or "RECIPE", *as_overrides(source), "--dry-run")
 
 
 @data_app.command("split")
@@ -145,10 +157,10 @@ def split_command(
     check_output(output, places(source))
     found, report = split_pairs(source, output, shares={"test": test, "tune": tune}, seed=seed, similarity=similarity)
     _say(split_lines(found))
+    _say(_note(report.note))
     _say(bad_lines(report))
     typer.echo(f"written: {output}")
-    made = ["data.make=null"] if source.made else []
-    _next("train", source.recipe or "RECIPE", f"data.path={output}", *made)
+    _next("train", source.recipe or "RECIPE", *of_output(source, output))
 
 
 @data_app.command("convert")
@@ -175,9 +187,10 @@ def convert_command(
 
     counts, report = convert_pairs(source, output, to=to, seed=seed)
     _say(convert_lines(counts, to))
+    _say(_note(report.note))
     _say(bad_lines(report))
     typer.echo(f"written: {output}")
-    _next("data", "inspect", output if counts["folders"] < 2 else output / "train")
+    _next("data", "inspect", output)
 
 
 def _model_of(source: Source, model: str | None, resolution: int | None) -> tuple[dict, int, list[str]]:
@@ -204,5 +217,9 @@ def _say(lines: Iterable[str]) -> None:
         typer.echo(line)
 
 
+def _note(text: str) -> list[str]:
+    return [f"note: {text}"] if text else []
+
+
 def _next(*arguments: object) -> None:
-    typer.echo(f"next: {shlex.join(['mmpo', *map(str, arguments)])}")
+    typer.echo(f"next: {command(*arguments)}")

@@ -20,14 +20,13 @@ from mmpo.data.exports import (
     reward_names,
     write_folder_pair,
 )
-from mmpo.data.headers import read_header
 from mmpo.data.readers import ReadReport
 from mmpo.data.rows import pair_row, pair_schema
 from mmpo.data.shards import mark_done
 from mmpo.records import Group
 from mmpo.suggest import one_of
 from pipelines.data_output import new_folder, places
-from pipelines.data_source import Source
+from pipelines.data_source import Source, headers_of
 
 Counts = Counter[str]
 
@@ -54,20 +53,14 @@ def convert_pairs(source: Source, output: Path, *, to: str, seed: int) -> tuple[
 
 
 def _readable(groups: Iterable[Group], report: ReadReport) -> Iterator[Group]:
-    """Pairs whose images have a header; the others are counted and named."""
+    """Pairs whose images, by their headers, can be trained on; the others are counted and named."""
     for group in groups:
         try:
-            for candidate in group.candidates:
-                read_header(candidate.image)
+            headers_of(group)
         except ValueError as error:
-            _drop(group, error, report)
+            report.drop(str(error))
             continue
         yield group
-
-
-def _drop(group: Group, error: ValueError, report: ReadReport) -> None:
-    report.add_bad(f"{group.source}: {error}")
-    report.counts["pairs"] -= 1
 
 
 def _bytes(group: Group) -> int:
@@ -115,7 +108,7 @@ def _to_folders(groups: Iterable[Group], folder: Path, seed: int, counts: Counts
         try:
             write_folder_pair(folder / split, group, number)
         except ValueError as error:
-            _drop(group, error, report)
+            report.drop(f"{group.source}: {error}")
             continue
         used.add(split)
         counts["pairs"] += 1
@@ -151,7 +144,7 @@ def _to_jsonl(groups: Iterable[Group], folder: Path, seed: int, counts: Counts, 
             try:
                 lines.write(jsonl_line(folder, group))
             except ValueError as error:
-                _drop(group, error, report)
+                report.drop(f"{group.source}: {error}")
                 continue
             counts["pairs"] += 1
 

@@ -14,11 +14,13 @@ from mmpo.data.readers import ReadReport
 from mmpo.files import write_bytes
 from mmpo.records import Group, normalise_text
 from pipelines.data_card import Card, card
+from pipelines.data_progress import told
 from pipelines.data_source import Source
 from pipelines.page import page, text
 
 STYLE = Path(__file__).with_name("data_inspect.css")
 MANY = 60  # above so many rows the pictures are smaller
+KEPT_BYTES = 256_000_000  # so much of the data is held in memory, undrawn
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Inspection:
         prompts: distinct ones.
         resolution: pixels per side that the pairs are shown at.
         notes: what could not be looked up.
+        layout: what stands at the data's path.
     """
 
     source: str
@@ -40,6 +43,7 @@ class Inspection:
     prompts: int
     resolution: int
     notes: tuple[str, ...] = ()
+    layout: str = ""
 
     @property
     def flags(self) -> Counter[str]:
@@ -77,23 +81,37 @@ def inspect_pairs(
             f"{source.path}: no pair can be read from {report.counts['rows']} rows "
             f"({report.counts['bad']} bad, {report.counts['ties']} ties){reasons}"
         )
-    return Inspection(source.path, source.format, report, cards, len(prompts), resolution, notes)
+    opened = source.open()
+    notes += (report.note,) if report.note else ()
+    return Inspection(
+        source.path, opened.format.name, report, cards, len(prompts), resolution, notes, opened.source.layout
+    )
 
 
 def reservoir(groups: Iterable[Group], rows: int, seed: int, draw: Callable[[int, Group], Card]) -> dict[int, Card]:
-    """`rows` groups, each set of them as likely as any other, drawn as they pass so that no image is kept.
+    """`rows` groups, each set of them as likely as any other, drawn when it is clear which, or memory runs short.
 
     References:
         Vitter, "Random sampling with a reservoir", ACM TOMS 1985, algorithm R.
     """
     rng = random.Random(seed)
-    kept: list[tuple[int, Card]] = []
+    kept: list[tuple[int, Group | Card]] = []
+    held = 0
+
+    def drawn() -> Iterator[tuple[int, Group | Card]]:
+        for number, one in told(kept, lambda count: f"{count:,} of {len(kept):,} pairs drawn"):
+            yield number, draw(number, one) if isinstance(one, Group) else one
+
     for number, group in enumerate(groups):
-        if number < rows:
-            kept.append((number, draw(number, group)))
-        elif (at := rng.randrange(number + 1)) < rows:
-            kept[at] = (number, draw(number, group))
-    return dict(sorted(kept, key=lambda pair: pair[0]))
+        at = number if number < rows else rng.randrange(number + 1)
+        if at >= rows:
+            continue
+        kept[at : at + 1] = [(number, group)]
+        held += sum(len(candidate.image) for candidate in group.candidates)
+        if held > KEPT_BYTES:
+            kept, held = list(drawn()), 0
+    kept.sort(key=lambda pair: pair[0])
+    return {number: one for number, one in drawn() if isinstance(one, Card)}
 
 
 def summary_lines(found: Inspection) -> Iterator[str]:
@@ -101,7 +119,7 @@ def summary_lines(found: Inspection) -> Iterator[str]:
     counts = found.report.counts
     yield (
         f"{found.source}: {counts['rows']:,} rows, {counts['pairs']:,} pairs of {found.prompts:,} distinct prompts "
-        f"(format {found.format}); {len(found.cards)} shown at {found.resolution}×{found.resolution}"
+        f"(format {found.format}, {found.layout}); {len(found.cards)} shown at {found.resolution}×{found.resolution}"
     )
     for flag, count in found.flags.most_common():
         yield f"of the pairs shown: {count} × {flag}"

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from mmpo.recipe_files import find_recipe, load_recipe, shipped_recipes
 from mmpo.suggest import nearest, one_of
+from pipelines.data_progress import told
 
 if TYPE_CHECKING:
-    from mmpo.data.readers import ReadReport
+    from mmpo.data.headers import Header
+    from mmpo.data.readers import OpenPairs, ReadReport
     from mmpo.records import Group
 
 
@@ -26,6 +28,7 @@ class Source:
         resolution: the recipe's, if it names one.
         recipe: as it was named on the command line, or "".
         made: the recipe says how to make its data.
+        given: what the command line says of how to read them: format, split, columns, rejected.
     """
 
     path: str
@@ -35,6 +38,7 @@ class Source:
     resolution: int | None = None
     recipe: str = ""
     made: bool = False
+    given: dict[str, Any] = field(default_factory=dict)
 
     def read(self, report: ReadReport) -> Iterator[Group]:
         """The pairs; bad rows are counted in `report` and left out.
@@ -44,14 +48,26 @@ class Source:
         """
         from mmpo.data.readers import read_pairs
 
-        return read_pairs(self.path, report=report, **self.options)
+        def line(pairs: int) -> str:
+            total = f" of {report.total:,}" if report.total else ""
+            return f"{report.counts['rows']:,}{total} rows read"
+
+        return told(read_pairs(self.path, report=report, **self.options), line)
+
+    def open(self) -> OpenPairs:
+        """The rows that are there, and their format.
+
+        Raises:
+            ValueError: nothing to read there.
+        """
+        from mmpo.data.readers import open_pairs
+
+        return open_pairs(self.path, **{k: v for k, v in self.options.items() if k != "limit"})
 
     @property
     def format(self) -> str:
         """The format's name, as given or as found in the columns."""
-        from mmpo.data.readers import open_pairs
-
-        return open_pairs(self.path, **{k: v for k, v in self.options.items() if k != "limit"}).format.name
+        return self.open().format.name
 
 
 def locate(
@@ -84,10 +100,11 @@ def locate(
         source = Source(
             data.path, {}, model.config or model.path, model.revision, data.resolution, path, data.make is not None
         )
-    given = {"format": format, "split": split, "columns": _renames(columns), "rejected": rejected, "limit": limit}
-    options |= {name: value for name, value in given.items() if value and value != "auto"}
+    said = {"format": format, "split": split, "columns": _renames(columns), "rejected": rejected}
+    given = {name: value for name, value in said.items() if value and value != "auto"}
+    options |= given | ({"limit": limit} if limit else {})
     options = {name: value for name, value in options.items() if value not in (None, {}, "auto")}
-    return replace(source, options=options)
+    return replace(source, options=options, given=given)
 
 
 def is_recipe(path: str) -> bool:
@@ -120,6 +137,24 @@ def _renames(columns: Sequence[str]) -> dict[str, str]:
     return renames
 
 
+def headers_of(group: Group) -> list[Header]:
+    """The headers of a pair's images.
+
+    Raises:
+        ValueError: one that cannot be trained on; names its file, or the row and the side.
+    """
+    from mmpo.data.headers import read_header
+    from mmpo.data.source_rows import side_place
+
+    found = []
+    for number, candidate in enumerate(group.candidates):
+        try:
+            found.append(read_header(candidate.image))
+        except ValueError as error:
+            raise ValueError(f"{side_place(group.source, number)}: {error}") from None
+    return found
+
+
 def bad_lines(report: ReadReport, shown: int = 5) -> Iterator[str]:
     """What was left out, as lines: counts, and the first messages about bad rows."""
     ties, bad = report.counts["ties"], report.counts["bad"]
@@ -131,3 +166,10 @@ def bad_lines(report: ReadReport, shown: int = 5) -> Iterator[str]:
             yield f"  {message}"
         if bad > min(shown, len(report.bad)):
             yield f"  and {bad - min(shown, len(report.bad))} more"
+
+
+def none_left(path: str, report: ReadReport) -> str:
+    """The message where no row is a pair; which rows are bad was said before."""
+    fix = "mend the rows named above" if report.counts["bad"] else "no row prefers one side"
+    left_out = f" ({report.left_out})" if report.left_out else ""
+    return f"{path}: no pair can be read from {report.counts['rows']} rows{left_out}; {fix}"

@@ -10,12 +10,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmpo.data.exports import ShardWriter, reward_names
 from mmpo.data.images import decode
 from mmpo.data.near import Looks, UnionFind, look, similar_sets, words
 from mmpo.data.readers import ReadReport
 from mmpo.data.rows import pair_row, pair_schema
 from mmpo.data.shards import mark_done
+from mmpo.data.source_rows import side_place
 from mmpo.records import Group, normalise_text
 from pipelines.data_output import new_folder, places
 from pipelines.data_source import Source
@@ -46,12 +49,14 @@ class Together:
         """Files a pair by its key, its text and its images.
 
         Raises:
-            ValueError: an image that cannot be read; the pair is not filed.
+            ValueError: an image that cannot be read, named; the pair is not filed.
         """
         fresh = {
-            hash: candidate for candidate in group.candidates if (hash := _digest(candidate.image)) not in self._images
+            hash: number
+            for number, candidate in enumerate(group.candidates)
+            if (hash := _digest(candidate.image)) not in self._images
         }
-        seen = {hash: look(decode(candidate.image)) for hash, candidate in fresh.items()}
+        seen = {hash: _look(group, number) for hash, number in fresh.items()}
         text = normalise_text(group.prompt.text)
         node, other = self._node(group.prompt.cluster), self._node(text)
         self.texts.setdefault(other, words(text))
@@ -88,6 +93,18 @@ class Together:
 
     def _join(self, first: int, second: int, reason: str) -> None:
         self.joins[reason] += self._sets.join(first, second)
+
+    def prompts(self, pair: int) -> int:
+        """How many texts are in the cluster of a pair."""
+        root = self._sets.find(self.rows[pair])
+        return sum(self._sets.find(node) == root for node in self.texts)
+
+
+def _look(group: Group, number: int) -> np.ndarray | None:
+    try:
+        return look(decode(group.candidates[number].image))
+    except ValueError as error:
+        raise ValueError(f"{side_place(group.source, number)}: {error}") from None
 
 
 def _digest(image: bytes) -> bytes:
@@ -138,8 +155,7 @@ def split_pairs(
             try:
                 together.add(group)
             except ValueError as error:
-                report.add_bad(f"{group.source}: {error}")
-                report.counts["pairs"] -= 1
+                report.drop(str(error))
                 continue
             rewards = reward_names(rewards, group)
             before[group.prompt.split] += 1
@@ -190,21 +206,36 @@ def _summary(
     pairs: Counter[str] = Counter()
     for name, members in clusters.items():
         pairs[sides[name]] += len(members)
-    for side in ("train", *(side for side, share in shares.items() if share > 0)):
-        if not pairs[side]:
-            raise ValueError(
-                f"no pair is left for '{side}': {total} pairs are in {len(clusters)} clusters that cannot be divided, "
-                f"the largest of {len(clusters[largest])} with {_cut(largest)}; joins: {_joins(together.joins)}. "
-                "Raise --similarity, or give other shares"
-            )
+    wanted = ["train", *(side for side, share in shares.items() if share > 0)]
+    empty = next((side for side in wanted if not pairs[side]), None)
+    if empty is not None:
+        raise ValueError(
+            f"no pair is left for '{empty}': {total} pairs are in {len(clusters)} clusters that cannot be divided, "
+            f"the largest of {len(clusters[largest])} with {_cut(largest)}; joins: {_joins(together.joins)}. "
+            f"{_more_room(len(clusters), wanted, together.joins)}"
+        )
     return {
         "pairs": {side: pairs[side] for side in ("train", *shares) if pairs[side]},
         "clusters": dict(Counter(sides.values())),
         "prompts": len(together.texts),
         "joined": dict(together.joins),
-        "largest": {"key": largest, "pairs": len(clusters[largest]), "share": len(clusters[largest]) / total},
+        "largest": {
+            "key": largest,
+            "pairs": len(clusters[largest]),
+            "prompts": together.prompts(clusters[largest][0]),
+            "share": len(clusters[largest]) / total,
+        },
         "split_before": {side: n for side, n in before.items() if side},
     }
+
+
+def _more_room(clusters: int, sides: Sequence[str], joins: Mapping[str, int]) -> str:
+    """What would fill every side."""
+    loosen = "raise --similarity" if joins.get("words") else ""
+    if clusters >= len(sides):
+        return f"{'Raise --similarity, or give' if loosen else 'Give'} other shares"
+    ways = " or ".join(filter(None, (loosen, "add pairs of other prompts")))
+    return f"It takes at least as many clusters as sides, {len(sides)} ({', '.join(sides)}): {ways}"
 
 
 def split_lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -219,7 +250,7 @@ def split_lines(found: Mapping[str, Any]) -> Iterator[str]:
     if found["split_before"]:
         listed = ", ".join(f"{side} {n:,}" for side, n in found["split_before"].items())
         yield f"note: the sides that the data had ({listed}) are replaced"
-    if largest["share"] > LARGE:
+    if largest["share"] > LARGE and largest["prompts"] > 1:
         yield (
             f"warning: one cluster holds {largest['share']:.0%} of the pairs (with {_cut(largest['key'])}): prompts "
             "were joined in a chain, each near the next. Raise --similarity if they share boilerplate words, look for "

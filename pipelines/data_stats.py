@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from statistics import median_low
 from typing import Any
 
-from mmpo.data.headers import read_header
 from mmpo.data.readers import ReadReport
 from mmpo.records import Group, normalise_text
+from pipelines.data_source import headers_of
 from pipelines.data_tokens import cuts
 
 COMMON = 8  # so many rows of a table
@@ -48,14 +48,13 @@ class Tally:
 
 
 def gather(groups: Iterable[Group], report: ReadReport, tokenizers: Mapping[str, Any]) -> Tally:
-    """One pass over the pairs; an image without a readable header makes its pair a bad row."""
+    """One pass over the pairs; an image whose header says that it cannot be trained on makes its pair a bad row."""
     tally = Tally()
     for group in groups:
         try:
-            headers = [read_header(candidate.image) for candidate in group.candidates]
+            headers = headers_of(group)
         except ValueError as error:
-            report.add_bad(f"{group.source}: {error}")
-            report.counts["pairs"] -= 1
+            report.drop(str(error))
             continue
         for candidate, header in zip(group.candidates, headers, strict=True):
             tally.kinds[header.kind] += 1
@@ -95,13 +94,16 @@ def _hash(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
-def summarise(tally: Tally, report: ReadReport, *, path: str, format: str, resolution: int) -> dict[str, Any]:
+def summarise(
+    tally: Tally, report: ReadReport, *, path: str, format: str, layout: str, resolution: int
+) -> dict[str, Any]:
     """The figures, as JSON can hold them. Shares are of images or of pairs, as named."""
     counts, images = report.counts, tally.sizes.total()
     small = sum(n for (width, height), n in tally.sizes.items() if min(width, height) < resolution)
     return {
         "path": path,
         "format": format,
+        "layout": layout,
         "resolution": resolution,
         "rows": counts["rows"],
         "pairs": counts["pairs"],
@@ -172,7 +174,7 @@ def _gap_range(gaps: Sequence[float]) -> dict[str, float]:
 def stats_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The figures for a terminal."""
     images, doubles, prompts = found["images"], found["duplicates"], found["prompts"]
-    yield f"{found['path']} (format {found['format']})"
+    yield f"{found['path']} (format {found['format']}, {found['layout']})"
     yield _line("rows", f"{found['rows']:,}: {found['pairs']:,} pairs, {found['ties']:,} ties, {found['bad']:,} bad")
     if not found["pairs"]:
         return

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from mmpo import beta as beta_units
+from mmpo.data.source_paths import is_here, is_local
 from mmpo.models.checkpoint import CheckpointConfig, read_config
 from mmpo.models.lora import add_lora, trainable_parameters
 from mmpo.models.lora_start import find_start
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump
+from mmpo.training.folders import check_output
 from pipelines.build import build_adapter, build_reference, check_resolution, reference_class
 from pipelines.checks import check_recipe, describe_data
 from pipelines.prompts import load_prompts
@@ -56,6 +59,17 @@ def describe(recipe: Recipe) -> Iterator[str]:
     yield f"steps        {recipe.train.steps} of {recipe.train.batch_size} pairs, {recipe.train.precision}"
     yield f"data         {recipe.data.path}: {_data_state(recipe)}"
     yield f"output       {recipe.output}"
+
+
+def first_do(recipe: Recipe, *, resume: bool) -> str:
+    """What must be done before the recipe can be trained, or nothing."""
+    try:
+        check_output(Path(recipe.output), resume=resume)
+    except ValueError as error:
+        return str(error)
+    if recipe.data.make is None and is_local(recipe.data.path) and not is_here(recipe.data.path):
+        return f"put the pairs at {recipe.data.path}"
+    return ""
 
 
 def empty_denoiser(config: CheckpointConfig) -> Any:

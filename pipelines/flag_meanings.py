@@ -4,85 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.recipe import Optim
 from mmpo.suggest import one_of
+from pipelines.flag_parts import Flag, Gathered
 
 SCHEDULES: tuple[str, ...] = get_args(Optim.model_fields["schedule"].annotation)
-_TRUTHS = {"true": True, "false": False}
-
-
-@dataclass
-class Gathered:
-    """What was read so far: other arguments, overrides, a note for each, and values that wait for other flags."""
-
-    kept: list[str] = field(default_factory=list)
-    overrides: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    set_by: dict[str, str] = field(default_factory=dict)
-    held: dict[str, tuple[str, Any]] = field(default_factory=dict)
-
-    def put(self, flag: str, key: str, text: str, note: str | None = None) -> None:
-        """One override; which of two flags for one key is meant must not hang on their order."""
-        if key in self.set_by:
-            raise ValueError(f"{self.set_by[key]} and {flag} both set {key}; give one of them")
-        self.set_by[key] = flag
-        self.overrides.append(f"{key}={text}")
-        self.notes.append(note or f"{flag} is {key} here")
-
-    def hold(self, name: str, flag: str, value: Any) -> None:
-        """Keeps a value until all flags are read."""
-        if name in self.held:
-            raise ValueError(f"{self.held[name][0]} and {flag} mean the same; give one of them")
-        self.held[name] = (flag, value)
-
-
-@dataclass
-class Flag:
-    """A flag at the head of the arguments: as typed, its plain name, the value after `=`, what follows."""
-
-    typed: str
-    name: str
-    inline: str | None
-    rest: list[str]
-
-    def value(self) -> str:
-        """The value after `=`, or the next argument."""
-        if self.inline is not None:
-            return self.inline
-        if not self.has_value():
-            raise ValueError(f"{self.typed}: expected a value after it")
-        return self.rest.pop(0)
-
-    def has_value(self) -> bool:
-        """Whether a value stands behind the flag."""
-        return self.inline is not None or bool(self.rest and not self.rest[0].startswith("--"))
-
-    def truth(self) -> bool:
-        """What a true or false behind the flag says; true where it stands alone."""
-        if self.inline is None and not (self.rest and self.rest[0].lower() in _TRUTHS):
-            return True
-        value = self.value()
-        if value.lower() not in _TRUTHS:
-            raise ValueError(f"{self.typed}: expected true or false, got '{value}'")
-        return _TRUTHS[value.lower()]
-
-    def values(self) -> list[str]:
-        """One value, and those behind it up to the next flag or override."""
-        found = [self.value()]
-        while self.inline is None and self.has_value() and not is_override(self.rest[0]):
-            found.append(self.rest.pop(0))
-        return found
-
-
-def is_override(text: str) -> bool:
-    """Whether an argument looks like `section.key=value`."""
-    key, equals, _ = text.partition("=")
-    return bool(equals) and key.replace(".", "").replace("_", "").isalnum()
+PRECISIONS = {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
+DTYPES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
+ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_hf", "adamw")
+STRATEGIES: dict[str, tuple[str, tuple[str, str] | None]] = {
+    "eval": ("evaluation.every", ("evaluation.held_out_pairs", "0")),
+    "evaluation": ("evaluation.every", ("evaluation.held_out_pairs", "0")),
+    "save": ("train.checkpoint_every", None),
+    "logging": ("train.log_every", None),
+}
+"""First word of a flag -> the key that counts steps, and (key, value) of never where there is one."""
 
 
 def combine(gathered: Gathered, num_processes: int) -> None:
@@ -109,7 +49,7 @@ def _push(flag: Flag, gathered: Gathered) -> None:
 
 
 def _mixed_precision(flag: Flag, gathered: Gathered) -> None:
-    value, names = flag.value(), {"no": "fp32", "fp16": "fp16", "bf16": "bf16"}
+    value, names = flag.value(), PRECISIONS if flag.name == "mixed_precision" else DTYPES
     if value not in names:
         raise ValueError(f"{flag.typed}: expected {', '.join(names)}, got '{value}'")
     note = f"{flag.typed} {value} is train.precision={names[value]} here"
@@ -170,6 +110,43 @@ def _targets(flag: Flag, gathered: Gathered) -> None:
     gathered.put(flag.typed, "model.lora.targets", json.dumps(names))
 
 
+def _dtype(flag: Flag, gathered: Gathered) -> None:
+    if flag.has_value() and (flag.inline or flag.rest[0]) == "auto":
+        flag.value()
+        gathered.notes.append(f"{flag.typed} auto changes nothing; train.precision says it")
+    else:
+        _mixed_precision(flag, gathered)
+
+
+def _optimiser(flag: Flag, gathered: Gathered) -> None:
+    value = flag.value()
+    if value not in ADAMW:
+        raise ValueError(f"{flag.typed} {value}: the optimiser is AdamW; leave it out (its settings are in optim)")
+    gathered.notes.append(f"{flag.typed} {value} is not needed: the optimiser is AdamW")
+
+
+def _strategy(flag: Flag, gathered: Gathered) -> None:
+    """When something is done: theirs is a word and a number, ours the number of steps."""
+    key, none = STRATEGIES[flag.name.partition("_")[0]]
+    value = flag.value()
+    if value == "steps":
+        gathered.notes.append(f"{flag.typed} steps is not needed: {key} says how many")
+    elif value == "no" and none is not None:
+        gathered.put(flag.typed, *none, f"{flag.typed} no is {'='.join(none)} here")
+    else:
+        raise ValueError(f"{flag.typed} {value}: counted in steps here; give {key}=STEPS")
+
+
+def _caption_column(flag: Flag, gathered: Gathered) -> None:
+    """The prompt is `prompt` in most formats of the data and `caption` in Pick-a-Pic's."""
+    value = flag.value()
+    if value in ("prompt", "caption"):
+        gathered.notes.append(f"{flag.typed} {value} is not needed: the column is found by that name")
+        return
+    note = f"{flag.typed} {value} is data.columns={{prompt: {value}}} here; for the format pick_a_pic, give caption"
+    gathered.put(flag.typed, "data.columns", json.dumps({"prompt": value}), note)
+
+
 SPECIAL: dict[str, Callable[[Flag, Gathered], None]] = {
     "train_batch_size": _waits_as("batch"),
     "per_device_train_batch_size": _waits_as("batch"),
@@ -187,7 +164,16 @@ SPECIAL: dict[str, Callable[[Flag, Gathered], None]] = {
     "mixed_precision": _mixed_precision,
     "bf16": _half_precision,
     "fp16": _half_precision,
+    "torch_dtype": _dtype,
+    "dtype": _dtype,
+    "optim": _optimiser,
+    "eval_strategy": _strategy,
+    "evaluation_strategy": _strategy,
+    "save_strategy": _strategy,
+    "logging_strategy": _strategy,
+    "caption_column": _caption_column,
     "loss_type": _loss_type,
+    "loss": _loss_type,
     "resume_from_checkpoint": _resume,
     "validation_prompt": _prompt,
     "validation_prompts": _prompt,

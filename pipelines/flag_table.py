@@ -43,6 +43,14 @@ VALUES = {
     "num_validation_images": "evaluation.previews.count",
     "output_dir": "output",
     "output": "output",
+    "model": "model.path",
+    "data": "data.path",
+    "dataset": "data.path",
+    "split": "data.split",
+    "lr": "optim.lr",
+    "steps": "train.steps",
+    "batch_size": "train.batch_size",
+    "precision": "train.precision",
 }
 """Flag -> key; the value is passed on, and the recipe checks it."""
 
@@ -60,6 +68,7 @@ HARMLESS = {
     "do_train": "is not needed: mmpo train trains",
     "do_eval": "is not needed: mmpo train evaluates on held-out pairs",
     "remove_ties": "is not needed: ties are dropped and counted",
+    "precompute_ref_log_probs": "is not needed: a LoRA's reference is its own base, which takes no second model",
 }
 """Flag without a value -> why nothing is done for it."""
 
@@ -68,6 +77,12 @@ HARMLESS_WITH_VALUE = {
     "vae_encode_batch_size": "is not needed: images are encoded once, before training",
     "prior_generation_precision": "has nothing to do here",
     "logging_dir": "is not needed: logs are in the folder that output names",
+    "max_length": "is for text models; prompts are cut to what the checkpoint's text encoder takes",
+    "max_prompt_length": "is for text models; prompts are cut to what the checkpoint's text encoder takes",
+    "per_device_eval_batch_size": "is not needed: held-out pairs are evaluated in batches of the training's size",
+    "gradient_checkpointing_kwargs": "is not needed; train.gradient_checkpointing=true is all there is to set",
+    "dataset_test_split": "is not read: held-out pairs are kept from the training split, see evaluation.held_out_pairs",
+    "dataset_num_proc": "is not needed: images are encoded once, and training reads the cache",
     "local_rank": "is not needed: the launcher's environment variables say it",
     "run_name": "is not needed: a run is named by its output",
     "tracker_name": "is not needed: a run is named by its output; wandb reads its project from WANDB_PROJECT",
@@ -80,6 +95,7 @@ REFUSED = {
     "random_crop": "not supported: images are cut to their centre square and encoded once; leave it out",
     "random_flip": "not supported: images are encoded once, as they are; leave it out",
     "scale_lr": "not supported; multiply the rate yourself and give optim.lr",
+    "epochs": "runs are counted in steps; give train.steps = epochs x pairs / train.batch_size",
     "num_train_epochs": "runs are counted in steps; give train.steps = epochs x pairs / train.batch_size",
     "warmup_ratio": "give optim.warmup_steps = ratio x train.steps",
     "lr_num_cycles": "the schedules have no cycles; leave it out",
@@ -95,6 +111,21 @@ REFUSED = {
     "cache_dir": "set the environment variable HF_HOME to that folder",
     "hub_token": "a token on the command line can be read by others; run hf auth login, or set HF_TOKEN",
     "dataset_config_name": "not supported; give the folder or the files of that configuration as data.path",
+    "dataset_config": "not supported; give the folder or the files of that configuration as data.path",
+    "label_smoothing": "no loss has it; leave it out (`mmpo losses` lists the losses and their options)",
+    "trust_remote_code": "never: code that comes with a checkpoint or a data set is not run; leave it out",
+    "torch_compile": "not supported yet; leave it out",
+    "overwrite_output_dir": "a run never overwrites another; choose another folder with output=FOLDER",
+    "load_in_4bit": "not supported; leave it out (train.gradient_checkpointing=true and train.micro_batch_size=1 save "
+    "memory)",
+    "load_in_8bit": "not supported; leave it out (train.gradient_checkpointing=true and train.micro_batch_size=1 save "
+    "memory)",
+    "use_dora": "not supported; leave it out, model.lora is plain LoRA",
+    "non_ema_revision": "not supported; name the branch itself with model.revision",
+    "choice_model": "not supported: which image won is what the data says; data.make.reward labels own samples",
+    "image_column": "a pair has two images; name their columns with data.columns={chosen: A, rejected: B}",
+    "image_columns": "name them with data.columns={chosen: A, rejected: B}",
+    "unet_init": "not supported; give that checkpoint as model.path",
     "use_peft": "give a rank: model.lora.rank=16",
     "config": "give the recipe first: mmpo train RECIPE",
     "config_file": "a launcher's option; put it after --: mmpo train RECIPE -- --config_file FILE",
@@ -105,6 +136,9 @@ REFUSED = {
     "fsdp": "not supported yet; leave it out",
 }
 """Flag -> what to do instead."""
+
+SHORT = {"-o": "output"}
+"""Flag of one letter -> the long one."""
 
 TEXTS = frozenset({"model.path", "model.revision", "model.variant", "data.path", "data.split", "output"})
 """Keys whose value is text, also where it looks like a number."""

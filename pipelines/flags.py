@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mmpo.recipe import Recipe
-from mmpo.recipe_files import parse_yaml
-from pipelines.flag_meanings import SPECIAL, Flag, Gathered, combine, is_override
-from pipelines.flag_table import HARMLESS, HARMLESS_WITH_VALUE, REFUSED, SWITCHES, TEXTS, VALUES
+from mmpo.recipe_files import nearest_keys, parse_yaml
+from pipelines.flag_meanings import SPECIAL, combine
+from pipelines.flag_parts import Flag, Gathered, is_override
+from pipelines.flag_table import HARMLESS, HARMLESS_WITH_VALUE, REFUSED, SHORT, SWITCHES, TEXTS, VALUES
 
 OWN = ("dry_run", "resume", "help", "version")
 """Options of `mmpo train` itself."""
@@ -33,7 +34,7 @@ def translate(arguments: Sequence[str], *, num_processes: int = 1, own: Sequence
         num_processes: that the launcher will start, for batch sizes that are counted per process.
         own: options of `mmpo train` itself, which are left in place.
     Raises:
-        ValueError: a flag without its value, for what mmpo has not, or nearly a known one; with the fix.
+        ValueError: a flag without its value, for what mmpo has not, or an unknown one; with the fix.
     """
     if not arguments or arguments[0] != "train":
         return Translated(list(arguments), [])
@@ -45,14 +46,17 @@ def translate(arguments: Sequence[str], *, num_processes: int = 1, own: Sequence
         rest, behind = rest[:at], rest[at:]
     while rest:
         token = rest.pop(0)
-        name, equals, value = token[2:].partition("=")
+        short, equals, value = token.partition("=")
+        if short in SHORT:
+            short = f"--{SHORT[short]}"
+            token = short + equals + value
+        name = short.removeprefix("--")
         if not token.startswith("--"):
             gathered.kept.append(token)
         elif _plain(name) in ours:
             gathered.kept.append("--" + _plain(name).replace("_", "-") + equals + value)
         elif not _take(Flag(f"--{name}", _plain(name), value if equals else None, rest), gathered):
-            _refuse_if_near(f"--{name}", _plain(name), ours)
-            gathered.kept.append(token)
+            raise ValueError(f"--{name}: {_unknown(_plain(name), ours)}")
     combine(gathered, num_processes)
     for token in gathered.kept:
         key = token.partition("=")[0]
@@ -110,10 +114,17 @@ def _as_yaml(key: str, value: str) -> str:
     return value if same else json.dumps(value)
 
 
-def _refuse_if_near(typed: str, name: str, ours: set[str]) -> None:
+def _unknown(name: str, ours: set[str]) -> str:
+    """What to do about a flag that nobody knows."""
     found = difflib.get_close_matches(name, [*known_flags(), *ours], n=1, cutoff=_NEAR)
-    if found and found[0] not in ours:
-        raise ValueError(f"{typed}: no such flag; did you mean --{found[0]}?")
+    if found:
+        return f"no such flag; did you mean --{found[0].replace('_', '-') if found[0] in ours else found[0]}?"
+    keys = nearest_keys(name)
+    near = f"; the nearest key is {' or '.join(keys)}" if keys else ""
+    return (
+        f"no such flag; settings are given as section.key=value, such as optim.lr=1e-5{near}. `mmpo init` writes a "
+        "recipe with every key, `mmpo schema` describes them"
+    )
 
 
 def _plain(name: str) -> str:

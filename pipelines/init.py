@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ DEFAULT = "diffusion_dpo"
 
 def init(
     name: str | None,
-    output: Path | None,
+    output: str | Path | None,
     *,
     memory: int | None = None,
     model: str | None = None,
@@ -29,7 +30,7 @@ def init(
 
     Args:
         name: of a shipped recipe; None is the general one.
-        output: file, or folder for NAME.yaml; None is the current folder.
+        output: file, or folder for NAME.yaml, which is made where the text ends in a slash; None: the current folder.
         memory: of the GPU in GB, for a preset.
         model: fills in model.path.
         data: fills in data.path; its format is then detected.
@@ -89,9 +90,9 @@ def _to_edit(tree: dict[str, Any], model: str | None, data: str | None) -> list[
     return keys
 
 
-def _target(name: str, output: Path | None, force: bool) -> Path:
-    file = output or Path(f"{name}.yaml")
-    if file.is_dir():
+def _target(name: str, output: str | Path | None, force: bool) -> Path:
+    file = Path(output or f"{name}.yaml")
+    if file.is_dir() or str(output).endswith(("/", os.sep)):
         file = file / f"{name}.yaml"
     if file.exists() and not force:
         raise ValueError(f"init: {file} is there; --force overwrites it, --output FILE writes another")
@@ -143,7 +144,12 @@ def _commands(file: Path, tree: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"mmpo data inspect {shlex.quote(tree['data']['path'])}", "look at the pairs"
     yield f"mmpo train {quoted} --dry-run", "check it, and see what it would do"
     yield f"mmpo train {quoted}", "run it"
-    yield f"mmpo eval {shlex.quote(tree['output'])}", "compare with the base"
+    section = tree.get("evaluation") or {}
+    run = shlex.quote(tree["output"])
+    if section.get("prompts") and section.get("rewards"):
+        yield f"mmpo eval {run}", "compare with the base"
+    else:
+        yield f"mmpo report {run}", "see what it did; evaluation.prompts and rewards make mmpo eval possible"
 
 
 def _report(

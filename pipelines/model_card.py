@@ -11,10 +11,11 @@ import yaml
 
 from mmpo.citations import bibtex, papers_used
 from mmpo.files import write_bytes
-from pipelines.report_private import last_part, public_recipe, public_text
+from pipelines.report_places import BUILT_IN, base_is_local, known_paths, public_recipe
+from pipelines.report_private import last_part, public_text
 from pipelines.report_push import check_name, upload
 from pipelines.report_run import GRID, RunFiles, read_run
-from pipelines.report_usage import BUILT_IN, hub_name, single, usage
+from pipelines.report_usage import hub_name, single, usage
 from pipelines.report_words import cell, interval, method_title, number, outcome, percent, signed
 
 CARD = "README.md"
@@ -129,7 +130,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def shown_base(run: RunFiles) -> str:
     """The base as others may read it: its name on the hub, or the last part of its path."""
     path = run.recipe.model.path
-    return hub_name(run) or (path if path.startswith(BUILT_IN) else last_part(path))
+    return hub_name(run) or (path if path.startswith(BUILT_IN) and not base_is_local(run) else last_part(path))
 
 
 def _introduction(run: RunFiles) -> str:
@@ -137,7 +138,7 @@ def _introduction(run: RunFiles) -> str:
     _, sentence = outcome(run)
     return (
         f"{kind} {escape(shown_base(run))}, trained on preference pairs with mmpo: {escape(method_title(run.recipe))}. "
-        f"{escape(public_text(sentence))}"
+        f"{escape(public_text(sentence, known_paths(run)))}"
     )
 
 
@@ -154,7 +155,7 @@ def _samples(run: RunFiles) -> list[str]:
 def _usage(run: RunFiles, name: str | None) -> str:
     prompt = next(iter(run.prompts()), PROMPT)
     model = run.recipe.model
-    local = hub_name(run) is None and not model.path.startswith(BUILT_IN)
+    local = base_is_local(run) or (hub_name(run) is None and not model.path.startswith(BUILT_IN))
     weights = name or ("pipeline" if model.lora is None else ".")
     code = usage(run, prompt, base=f"path/to/{last_part(model.path)}" if local else None, weights=weights)
     where = "" if name else "# run in the folder of this file\n"
@@ -185,7 +186,7 @@ def _scores(run: RunFiles) -> list[str]:
     ]
     tried = evaluation.get("settings_tried")
     about = [
-        f"Prompts: {escape(public_text(str(evaluation.get('prompts'))))}.",
+        f"Prompts: {escape(public_text(str(evaluation.get('prompts')), known_paths(run)))}.",
         "Base and tuned draw from the same noise; intervals are over prompts.",
         f"Settings tried before this one: {tried if tried is not None else 'not stated'}.",
     ]
@@ -213,7 +214,7 @@ def _training(run: RunFiles) -> list[str]:
 
 
 def _recipe(run: RunFiles) -> str:
-    return f"<details><summary>The recipe</summary>\n\n{fenced(public_recipe(run.recipe), 'yaml')}\n\n</details>"
+    return f"<details><summary>The recipe</summary>\n\n{fenced(public_recipe(run), 'yaml')}\n\n</details>"
 
 
 def _citations(run: RunFiles) -> list[str]:

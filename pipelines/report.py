@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 
 from mmpo.citations import CITATIONS, bibtex, papers_used
@@ -46,6 +47,24 @@ def write_report(folder: Path) -> Path:
     if run.weights is not None:
         write_model_card(folder)
     return folder / REPORT
+
+
+def next_command(run: Path) -> str:
+    """What to do after a look at the report: finish the run, score its samples, or share its weights.
+
+    Args:
+        run: its folder.
+    Raises:
+        ValueError: it is no run's folder.
+    """
+    files = read_run(run)
+    folder, section = shlex.quote(str(run)), files.recipe.evaluation
+    if files.summary is None or files.weights is None:
+        resume = " --resume" if files.checkpoint is not None else ""
+        return f"mmpo train {folder}{resume}"
+    if files.evaluation is None and section.prompts and section.rewards:
+        return f"mmpo eval {folder}"
+    return f"mmpo push {folder} USER/NAME, to share the weights with their model card"
 
 
 def report(run: RunFiles) -> str:

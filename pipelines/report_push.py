@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.report_private import public, public_config, public_recipe, public_safetensors
+from pipelines.report_places import known_paths, public_recipe
+from pipelines.report_private import Known, public, public_config, public_safetensors
 from pipelines.report_run import GRID, LORA, RECIPE, RESULT, SUMMARY, RunFiles
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -79,29 +80,30 @@ def public_files(run: RunFiles, card: str) -> Iterator[tuple[str, bytes | Path]]
         raise ValueError(
             f"push: {run.folder} has no finished weights yet; finish it with `mmpo train {run.folder} --resume`"
         )
+    known = known_paths(run)
     yield "README.md", card.encode()
     if weights.is_file():
-        yield LORA, public_safetensors(weights.read_bytes())
+        yield LORA, public_safetensors(weights.read_bytes(), known)
     else:
-        yield from _pipeline_files(weights)
-    yield RECIPE, public_recipe(run.recipe).encode()
-    yield SUMMARY, _json(run.summary)
+        yield from _pipeline_files(weights, known)
+    yield RECIPE, public_recipe(run).encode()
+    yield SUMMARY, _json(run.summary, known)
     if run.evaluation is not None:
-        yield RESULT, _json(run.evaluation)
+        yield RESULT, _json(run.evaluation, known)
     if run.grid is not None:
         yield GRID, run.grid
 
 
-def _pipeline_files(folder: Path) -> Iterator[tuple[str, bytes | Path]]:
+def _pipeline_files(folder: Path, known: Known) -> Iterator[tuple[str, bytes | Path]]:
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         place = file.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
             continue
         if file.name == "mmpo.json":
-            yield place, _json(json.loads(file.read_text(encoding="utf-8")))
+            yield place, _json(json.loads(file.read_text(encoding="utf-8")), known)
         else:
-            yield place, public_config(file.read_bytes()) if file.name.endswith(CONFIGS) else file
+            yield place, public_config(file.read_bytes(), known) if file.name.endswith(CONFIGS) else file
 
 
-def _json(value: Any) -> bytes:
-    return (json.dumps(public(value), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+def _json(value: Any, known: Known) -> bytes:
+    return (json.dumps(public(value, known), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

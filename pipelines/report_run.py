@@ -32,7 +32,7 @@ class RunFiles:
         summary: train.json, or None while the run is unfinished.
         evaluation: evaluation.json, or None.
         previews: samples/previews.json, or None.
-        strips: (step, file) of the previews, in order.
+        strips: (step, file) of the previews, in order; those of steps beyond the run's own are of an earlier one.
         checkpoint: newest checkpoint, or None.
         faults: files that are there and cannot be read, a sentence each.
     """
@@ -95,15 +95,16 @@ def read_run(folder: Path) -> RunFiles:
     recipe = load_recipe(str(folder / RECIPE))
     lines = [line for line in read_metrics(folder) if isinstance(line, dict) and "step" in line]
     checkpoints = list_checkpoints(folder)
+    summary = _json(folder / SUMMARY, faults)
     return RunFiles(
         folder=folder,
         recipe=recipe,
         recipe_text=(folder / RECIPE).read_text(encoding="utf-8"),
         lines=sorted(lines, key=lambda line: line["step"]),
-        summary=_json(folder / SUMMARY, faults),
+        summary=summary,
         evaluation=_json(folder / RESULT, faults),
         previews=_json(folder / SAMPLES / ABOUT, faults),
-        strips=_strips(folder / SAMPLES),
+        strips=_strips(folder / SAMPLES, _last_step(summary, lines, recipe.train.log_every)),
         checkpoint=checkpoints[-1] if checkpoints else None,
         faults=faults,
     )
@@ -123,11 +124,18 @@ def _json(file: Path, faults: list[str]) -> dict[str, Any] | None:
     return value
 
 
-def _strips(folder: Path) -> list[tuple[int, Path]]:
+def _last_step(summary: dict[str, Any] | None, lines: list[dict[str, Any]], log_every: int) -> int:
+    """The last step that the run can have done; an unfinished one may be some steps past its last line."""
+    if summary is not None and isinstance(summary.get("steps"), int):
+        return summary["steps"]
+    return max((int(line["step"]) for line in lines), default=0) + log_every - 1
+
+
+def _strips(folder: Path, last: int) -> list[tuple[int, Path]]:
     found = []
     for file in folder.glob("step-*.png"):
         digits = file.stem.removeprefix("step-")
-        if digits.isdigit():
+        if digits.isdigit() and int(digits) <= last:
             found.append((int(digits), file))
     return sorted(found)
 

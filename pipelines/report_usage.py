@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mmpo.recipe import Model
+from pipelines.report_places import BUILT_IN, base_is_local
 from pipelines.report_run import LORA, PIPELINE, RunFiles
 
-BUILT_IN = "shapes/"
 INDEX = "model_index.json"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -23,11 +23,9 @@ def hub_name(run: RunFiles) -> str | None:
     train.json says where the base came from; in a run without that, a path that is not here now is taken for a name.
     """
     path = run.recipe.model.path
-    source = (run.summary or {}).get("base_source")
-    if source not in (None, "hub", "shipped with mmpo") or not HUB_NAME.fullmatch(path) or single(run.recipe.model):
+    if not HUB_NAME.fullmatch(path) or path.startswith(BUILT_IN) or base_is_local(run):
         return None
-    local = source is None and Path(path).exists()
-    return None if local or path.startswith(BUILT_IN) or path.startswith(".") else path
+    return path
 
 
 def single(model: Model) -> bool:

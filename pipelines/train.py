@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmpo.recipe import Recipe
 from mmpo.recipe_files import dump, load_recipe
 from mmpo.records import content_id
 from mmpo.training import folders
-from mmpo.training.folders import check_output
+from mmpo.training.folders import check_output, clear_leftovers
 from mmpo.training.loop import Outcome, Trainer, finished
 from mmpo.training.run import Run
 from mmpo.training.snapshot import flatten
@@ -74,6 +75,8 @@ def train_from(
     def say(text: str) -> None:
         accelerator.print(text, flush=True)
 
+    if accelerator.is_main_process and not resume:
+        clear_leftovers(folder)
     run, pipeline_class = build_run(recipe, config, accelerator, folder, say, pipeline=pipeline, opened=opened)
     trainer = Trainer(run, resume=resume)  # refuses a checkpoint of another recipe before that one's file is replaced
     if accelerator.is_main_process:
@@ -89,7 +92,7 @@ def train_from(
         say(f"weights: {weights}")
         write_model_card(folder)
         if recipe.push_to_hub is not None:
-            say(f"uploaded: {push(folder, recipe.push_to_hub, private=False)}")
+            say(_upload(folder, recipe.push_to_hub))
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return folder
@@ -102,12 +105,26 @@ def check_push(name: str) -> None:
         ValueError: the name is not USER/NAME, or nobody is logged in at the hub.
     """
     from huggingface_hub import get_token
+    from huggingface_hub.constants import is_offline_mode
 
     check_name(name)
+    if is_offline_mode():
+        raise ValueError("push_to_hub: HF_HUB_OFFLINE is set; unset it, or upload later with `mmpo push`")
     if get_token() is None:
         raise ValueError(
             "push_to_hub: not logged in at the hub; run `hf auth login` or set HF_TOKEN, or leave push_to_hub out and "
             "upload later with `mmpo push`"
+        )
+
+
+def _upload(folder: Path, name: str) -> str:
+    """What to say after the upload. A finished training does not fail because the hub did."""
+    try:
+        return f"uploaded: {push(folder, name, private=False)}"
+    except Exception as error:
+        again = shlex.join(["mmpo", "push", str(folder), name])
+        return (
+            f"warning: the upload failed ({type(error).__name__}: {error}); everything is in {folder}; later: {again}"
         )
 
 
@@ -157,7 +174,8 @@ def summary(run: Run, config: CheckpointConfig, outcome: Outcome) -> dict[str, A
 def _base_source(config: CheckpointConfig) -> str:
     """Where the base came from, so that a model card does not take a local path for a name on the hub."""
     if config.source == "pipeline":
-        return "folder" if Path(config.path).exists() else "hub"
+        hub = "/" in config.path and not Path(config.path).exists()
+        return "hub" if hub else "pipeline"
     return "single file" if config.configs is not None else config.source
 
 

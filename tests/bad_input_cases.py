@@ -85,7 +85,7 @@ THEIRS = renamed(PAIR, prompt="caption", chosen="win", rejected="lose")
 NO_IMAGES = {"prompt": "a cat", "chosen": 1, "rejected": 2}
 
 TABLES = [
-    table("column-missing", [{"prompt": "a", "chosen": picture(1)}], "data: missing: rejected",
+    table("column-missing", [{"prompt": "a", "chosen": picture(1)}], "pairs.parquet: missing: rejected",
           "found the columns prompt, chosen", "pairs needs prompt, chosen, rejected", more=["data.format=pairs"]),
     table("columns-renamed", [THEIRS], "found the columns caption, win, lose",
           "'data.columns={prompt: caption, chosen: win, rejected: lose}'"),

@@ -281,6 +281,13 @@ LINES = [
     line("image-missing", _names("gone.png"), "column 'chosen'", "no such file: gone.png", "relative to the file"),
     line("image-outside", _names("../secret.png"), "path ../secret.png leaves the folder", "put the images in it",
          prepare=_secret),
+    line("image-as-base64", _names("iVBOR/" + "A" * 50_000), "column 'chosen' holds text of 50,006 characters",
+         "perhaps base64 (iVBOR/", "give image files"),
+    line("image-as-data-url", _names("data:image/png;base64,iVBOR"), "column 'chosen' holds text of 27 characters",
+         "a data: URL", "give image files"),
+    line("image-with-backslash", _names("sub\\gone.png"), "no such file: sub\\gone.png", "write / between folders"),
+    line("key-twice", '{"prompt": "a", "prompt": "b", "chosen": "chosen0.png", "rejected": "rejected0.png"}',
+         "the key 'prompt' stands twice", "drop one"),
     line("image-absolute", _names("/etc/passwd"), "path /etc/passwd leaves the folder", "relative to it"),
     line("image-link-outside", _names("link.png"), "path link.png leaves the folder",
          prepare=lambda world: (world.data / "link.png").symlink_to(_secret(world))),
@@ -293,8 +300,8 @@ LINES = [
 
 FOLDERS = [
     folders("empty-image", lambda data: (data / "l" / "b.png").write_bytes(b""),
-            "b.png: column 'rejected' is empty (0 bytes)"),
-    replace(folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "b.png, rejected",
+            "l/b.png: the image is empty (0 bytes)"),
+    replace(folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "w/b.png", "l/b.png",
                     "not an image file (5 bytes)"), decoded=True),
     folders("no-partner", lambda data: (data / "l" / "b.png").unlink(), "w/b.png: no partner", "named b in"),
     folders("two-images-of-one-stem", lambda data: (data / "w" / "b.webp").write_bytes(picture(3)), "b.png",
@@ -305,14 +312,13 @@ FOLDERS = [
     folders("caption-empty", lambda data: (data / "w" / "b.txt").write_text(" \n"), "b.txt is empty"),
     folders("captions-differ", lambda data: (data / "l" / "b.txt").write_text("a dog"), "two captions that differ",
             "keep one"),
-    folders("link-outside", lambda data: _relink(data / "l" / "b.png"), "b.png", "leaves the folder"),
+    folders("link-to-nothing", lambda data: _relink(data / "l" / "b.png"), "l/b.png", "is a link to gone.png, and no"),
 ]  # fmt: skip
 
 
 def _relink(file: Path) -> None:
-    outside = file.parent.parent.parent / "secret.png"
-    file.rename(outside)
-    file.symlink_to(outside)
+    file.unlink()
+    file.symlink_to("gone.png")
 
 
 ROWS = [*IMAGES, *LABELS, *CAPTIONS, *LINES, *FOLDERS]

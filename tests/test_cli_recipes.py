@@ -41,7 +41,7 @@ def test_a_missing_recipe(main: Main, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["trian", "x"], ["train", "x", "--unheard-of"], ["eval"], ["data", "inspect"]], ids=" ".join
+    "arguments", [["trian", "x"], ["train", "x", "-Z"], ["eval"], ["data", "inspect"]], ids=" ".join
 )
 def test_wrong_usage_shows_the_usage(main: Main, arguments: list[str]) -> None:
     result = main(*arguments)
@@ -50,12 +50,39 @@ def test_wrong_usage_shows_the_usage(main: Main, arguments: list[str]) -> None:
     assert "Error: " in result.err
 
 
+@pytest.mark.parametrize(("command", "words"), [("train", "--resume"), ("report", "run it again")])
+def test_ctrl_c_says_what_is_left(
+    main: Main, monkeypatch: pytest.MonkeyPatch, recipe_file: Path, command: str, words: str
+) -> None:
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmpo.recipe_files.load_recipe", stop)
+    monkeypatch.setattr("pipelines.report.write_report", stop)
+    result = main(command, recipe_file)
+    assert result.code == 130
+    assert result.err.startswith("stopped; ")
+    assert words in result.err
+
+
 def test_train_without_anything_says_what_to_give(main: Main) -> None:
     assert_refused(main("train"), "give a recipe", "mmpo init", "model.path=")
 
 
 def test_a_flag_of_another_tool_that_is_nearly_right(main: Main, recipe_file: Path) -> None:
     assert_refused(main("train", recipe_file, "--learning_rat", "1e-5"), "--learning_rate")
+
+
+def test_an_unknown_flag_says_how_settings_are_given(main: Main, recipe_file: Path) -> None:
+    parts = [
+        "--checkpoint_evry: no such flag",
+        "section.key=value",
+        "train.checkpoint_every",
+        "mmpo init",
+        "mmpo schema",
+    ]
+    assert_refused(main("train", recipe_file, "--checkpoint_evry", "5"), *parts)
+    assert_refused(main("train", recipe_file, "--unheard-of"), "section.key=value", "mmpo init")
 
 
 def test_a_fault_of_ours_still_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, recipe_file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ import command_line
 import pytest
 import tiny
 from command_line import Main, assert_refused
-from pair_files import PICK_A_PIC, read, write
+from pair_files import PICK_A_PIC, read, write, write_sides
 
-from mmpo.recipe_files import dump, validate
+from mmpo.recipe_files import dump, load_recipe, validate
 
 main = command_line.main
 
@@ -61,8 +62,107 @@ def test_the_commands_follow_each_other(tmp_path: Path, main: Main, pairs_folder
     said = main("data", "stats", tmp_path / "split").out.splitlines()[-1]
     assert said == f"next: mmpo train RECIPE data.path={tmp_path / 'split'} --dry-run"
     said = main("data", "convert", tmp_path / "split", tmp_path / "w_l", "--to", "folders").out.splitlines()[-1]
-    assert said == f"next: mmpo data inspect {tmp_path / 'w_l' / 'train'}"
+    assert said == f"next: mmpo data inspect {tmp_path / 'w_l'}"
     assert main(*said.split()[2:], "--output", tmp_path / "page2.html").code == 0
+
+
+def test_the_next_line_has_the_options_that_were_given(tmp_path: Path, main: Main) -> None:
+    """Each is run as it stands; what was written needs none of them."""
+    for n in range(6):
+        for k, side in enumerate(("good ones", "poor")):
+            file = tmp_path / "upper" / side / f"{n}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(tiny.picture(2 * n + k))
+        (tmp_path / "upper" / f"{n}.txt").write_text(f"word{n} other{n}")
+    chosen, rejected = tmp_path / "upper" / "good ones", tmp_path / "upper" / "poor"
+    said = main("data", "inspect", chosen, "--rejected", rejected, "--output", tmp_path / "p.html", "--resolution", 16)
+    words = shlex.split(said.out.splitlines()[-1])
+    assert words[1:] == ["mmpo", "data", "stats", str(chosen), "--rejected", str(rejected), "--resolution", "16"]
+    words = shlex.split(main(*words[2:]).out.splitlines()[-1])
+    assert words[1:] == ["mmpo", "data", "split", str(chosen), "OUTPUT", "--rejected", str(rejected)]
+    result = main(*(tmp_path / "out" if word == "OUTPUT" else word for word in words[2:]))
+    assert result.out.splitlines()[-1] == f"next: mmpo train RECIPE data.path={tmp_path / 'out'}"
+
+
+def test_renames_go_into_the_next_line_of_every_kind(tmp_path: Path, main: Main, sd_folder: Path) -> None:
+    rows = [
+        {"its text": f"p{n}", "win": tiny.picture(2 * n), "lose": tiny.picture(2 * n + 1), "split": "test"}
+        for n in range(6)
+    ]
+    data = write(tmp_path / "d", rows, "test")
+    names = ["--columns", "prompt=its text", "--columns", "chosen=win", "--columns", "rejected=lose"]
+    reading = ["--format", "pairs", "--split", "test"]
+    said = main("data", "inspect", data, *names, *reading, "--output", tmp_path / "p.html").out.splitlines()[-1]
+    assert shlex.split(said)[1:] == ["mmpo", "data", "stats", str(data), *reading, *names]
+    words = shlex.split(main(*shlex.split(said)[2:]).out.splitlines()[-1])
+    assert words[1:4] == ["mmpo", "train", "RECIPE"]
+    data_section = load_recipe(None, ["model.path=x", "output=y", *words[4:-1]]).data
+    assert (data_section.path, data_section.format, data_section.split) == (str(data), "pairs", "test")
+    assert data_section.columns == {"prompt": "its text", "chosen": "win", "rejected": "lose"}
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        dump(validate(tiny.recipe_tree(sd_folder, data, tmp_path / "run", data__columns=data_section.columns)))
+    )
+    words = shlex.split(main("data", "split", file, tmp_path / "out", "--similarity", "1").out.splitlines()[-1])
+    after = load_recipe(str(file), words[4:]).data
+    assert (after.path, after.columns, after.rejected) == (str(tmp_path / "out"), {}, None)
+
+
+def test_figures_of_no_pair_are_an_error_that_says_what_to_mend(tmp_path: Path, main: Main) -> None:
+    data = write(tmp_path / "d", [{**PICK_A_PIC, "jpg_0": b"none"}] * 3)
+    result = main("data", "stats", data, "--json", tmp_path / "s.json")
+    assert result.code == 2
+    assert "row 2, chosen: not an image file" in result.out
+    assert "next:" not in result.out
+    assert "no pair can be read from 3 rows (3 bad); mend the rows named above" in result.err
+    assert not (tmp_path / "s.json").exists()
+    tie = {**PICK_A_PIC, "label_0": 0.5, "label_1": 0.5}
+    result = main("data", "stats", write(tmp_path / "e", [tie]))
+    assert "(1 ties); no row prefers one side" in result.err
+
+
+@pytest.mark.parametrize("command", ["stats", "split", "convert"])
+def test_a_bad_image_is_named_by_its_side_or_its_own_file(tmp_path: Path, main: Main, command: str) -> None:
+    rows = [
+        {"prompt": f"word{n} other{n}", "chosen": tiny.picture(n), "rejected": tiny.picture(50 + n)} for n in range(6)
+    ]
+    data = write(tmp_path / "d", [*rows, {**rows[0], "rejected": b"nothing"}])
+    result = call(main, command, data, tmp_path / "out")
+    assert result.code == 0, result
+    assert "row 6, rejected: not an image file (7 bytes)" in result.out
+    folder = write_sides(tmp_path / "f", {"bad": "x"})
+    for n, row in enumerate(rows):
+        for name, side in (("w", "chosen"), ("l", "rejected")):
+            (folder / name / f"{n}.png").write_bytes(bytes(row[side]))
+        (folder / "w" / f"{n}.txt").write_text(str(row["prompt"]))
+    (folder / "l" / "bad.png").write_bytes(b"nothing")
+    result = call(main, command, folder, tmp_path / "out2")
+    assert result.code == 0, result
+    assert f"  {folder / 'l' / 'bad.png'} (rejected): not an image file (7 bytes)" in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_table_that_is_left_out_is_said(tmp_path: Path, main: Main, command: str) -> None:
+    folder = tmp_path / "f"
+    for n in range(6):
+        for k, side in enumerate(("w", "l")):
+            (folder / side).mkdir(parents=True, exist_ok=True)
+            (folder / side / f"{n}.png").write_bytes(tiny.picture(2 * n + k))
+        (folder / "w" / f"{n}.txt").write_text(f"word{n} other{n}")
+    (folder / "notes.csv").write_text("name,remark\n1,good\n")
+    result = call(main, command, folder, tmp_path / "out")
+    assert result.code == 0, result
+    assert result.out.count("notes.csv in") == 1
+
+
+def test_folders_by_split_are_read_back_whole(tmp_path: Path, main: Main, pairs_folder: Path) -> None:
+    main("data", "split", pairs_folder, tmp_path / "split", "--similarity", "1", "--tune", "0.1")
+    said = main("data", "convert", tmp_path / "split", tmp_path / "w_l", "--to", "folders").out.splitlines()[-1]
+    assert shlex.split(said)[1:] == ["mmpo", "data", "inspect", str(tmp_path / "w_l")]
+    before, after = read(tmp_path / "split")[0], read(tmp_path / "w_l")[0]
+    sides = [{(one.prompt.text, one.prompt.split, one.candidates[0].image) for one in some} for some in (before, after)]
+    assert sides[0] == sides[1]
+    assert {split for _, split, _ in sides[0]} == {"train", "tune", "test"}
 
 
 def test_a_recipe_stands_for_its_data_and_model(

@@ -164,15 +164,15 @@ def test_dropped_rows_are_counted_and_named(tmp_path: Path) -> None:
     data = written(tmp_path / "data", [*groups, broken, gif])
     counts, report = convert_pairs(locate(str(data)), tmp_path / "out", to="folders", seed=0)
     assert (counts["pairs"], report.counts["pairs"], report.counts["bad"]) == (4, 4, 2)
-    assert "row 4: " in report.bad[0]
-    assert "row 5: the image is a .gif file" in report.bad[1]
+    assert "row 4, chosen: not an image file" in report.bad[0]
+    assert "row 5: the chosen image is a .gif file" in report.bad[1]
     assert len(pairs_at(tmp_path / "out")) == 4
 
 
 def test_nothing_to_write_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     broken = Group("b", Prompt("x"), [Candidate(b"no image"), Candidate(b"none either")])
     data = written(tmp_path / "data", [broken])
-    with pytest.raises(ValueError, match=r"no pair was written, of 1 rows; .*row 0: not an image file"):
+    with pytest.raises(ValueError, match=r"no pair was written, of 1 rows; .*row 0, chosen: not an image file"):
         convert_pairs(locate(str(data)), tmp_path / "out", to="jsonl", seed=0)
     with pytest.raises(ValueError, match="did you mean 'folders'"):
         convert_pairs(locate(str(data)), tmp_path / "out", to="folder", seed=0)

@@ -17,6 +17,7 @@ from mmpo.data.images import decode, encode, to_pixels
 from mmpo.data.rows import pair_row, pair_schema
 from mmpo.data.shards import write_shard
 from mmpo.records import Candidate, Group, Prompt, content_id
+from pipelines import data_inspect, data_progress
 from pipelines.data_card import Card, card, view
 from pipelines.data_inspect import Inspection, inspect_pairs, page_html, reservoir, summary_lines
 from pipelines.data_source import locate
@@ -163,7 +164,7 @@ def test_no_pairs_is_an_error_with_its_reason(tmp_path: Path) -> None:
         inspected(tmp_path, [Group("b", Prompt(" "), group().candidates)])
 
 
-def test_the_sample_is_fair_seeded_and_drawn_once() -> None:
+def test_the_sample_is_fair_seeded_and_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = make_groups(10)
     uses: Counter[int] = Counter()
     for seed in range(600):
@@ -172,5 +173,25 @@ def test_the_sample_is_fair_seeded_and_drawn_once() -> None:
     drawn = []
     kept = reservoir(groups, 20, 0, lambda n, one: Card(str(drawn.append(n)), ()))
     assert list(kept) == drawn == list(range(10))
+    monkeypatch.setattr(data_inspect, "KEPT_BYTES", 1)  # memory runs short: each is drawn as it comes
+    short = [*reservoir(groups, 3, 5, lambda n, one: Card("", ()))]
+    monkeypatch.undo()
+    assert short == [*reservoir(groups, 3, 5, lambda n, one: Card("", ()))]
+    drawn.clear()
+    reservoir(groups, 3, 5, lambda n, one: Card(str(drawn.append(n)), ()))
+    assert drawn == short  # none that was not kept
     first, again = ([*reservoir(groups, 3, 5, lambda n, one: Card("", ()))] for _ in range(2))
     assert first == again
+
+
+def test_what_takes_long_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inspected(tmp_path, [group(f"prompt {n}") for n in range(4)], rows=3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(data_progress, "EVERY", 0.0)
+    inspected(tmp_path, [group(f"prompt {n}") for n in range(4)], rows=3)
+    said = capsys.readouterr()
+    assert "2 of 4 rows read\n" in said.err
+    assert "2 of 3 pairs drawn\n" in said.err
+    assert said.out == ""

@@ -150,14 +150,14 @@ def test_the_seed_decides_and_the_order_of_rows_does_not(tmp_path: Path) -> None
 
 
 def test_training_holds_out_what_was_split_off(tmp_path: Path) -> None:
-    run(write(tmp_path / "d", fillers(40)), tmp_path / "out", shares={"test": 0.2})
+    run(write(tmp_path / "d", fillers(40)), tmp_path / "out", shares={"test": 0.1, "tune": 0.1})
     rows = [
         EncodedRow(group.id, group.prompt, tuple(c.image_hash for c in group.candidates), group.source)
         for group in read(tmp_path / "out")[0]
     ]
     train, held = hold_out(rows, 1000)
     assert len(train) == 32
-    assert {row.prompt.split for row in held} == {"test"}
+    assert {row.prompt.split for row in held} == {"tune"}
 
 
 def test_images_scores_ids_and_provenance_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +181,35 @@ def test_one_large_cluster_is_warned_of(tmp_path: Path) -> None:
     assert any("one cluster holds 38% of the pairs" in line and "--similarity" in line for line in split_lines(found))
     found = run(str(tmp_path / "d"), tmp_path / "out2", similarity="0.9")
     assert not any("warning" in line for line in split_lines(found))
+
+
+def test_a_few_pairs_of_other_prompts_are_no_chain(tmp_path: Path) -> None:
+    """Each of three clusters holds a third of the pairs; what is warned of is prompts that were joined."""
+    found = run(write(tmp_path / "d", fillers(3)), tmp_path / "out", shares={"test": 0.3})
+    assert (found["largest"]["pairs"], found["largest"]["prompts"]) == (1, 1)
+    assert not any("warning" in line for line in split_lines(found))
+    one_prompt = [pair(n, "the same prompt") for n in range(8)]
+    found = run(write(tmp_path / "e", [*one_prompt, *fillers(8)]), tmp_path / "out2")
+    assert (found["largest"]["pairs"], found["largest"]["prompts"]) == (8, 1)
+    assert not any("warning" in line for line in split_lines(found))
+
+
+def test_what_cannot_help_is_not_advised(tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"at least as many clusters as sides, 2 \(train, test\): add pairs of"
+    ) as told:
+        run(write(tmp_path / "one", fillers(1)), tmp_path / "out", shares={"test": 0.1})
+    assert "--similarity" not in str(told.value)
+    joined = [pair(0, "one two three four five"), pair(1, "five four three two one six")]
+    with pytest.raises(ValueError, match=r"sides, 2 \(train, test\): raise --similarity or add pairs"):
+        run(write(tmp_path / "two", joined), tmp_path / "out", shares={"test": 0.1})
+    groups = [
+        *(pair(n, "the same prompt") for n in range(9)),
+        *fillers(1),
+        *(pair(50 + n, "the other") for n in range(9)),
+    ]
+    with pytest.raises(ValueError, match=r"Give other shares$"):
+        run(write(tmp_path / "three", groups), tmp_path / "out", shares={"test": 0.02, "tune": 0.02})
 
 
 def test_a_side_that_would_stay_empty_is_an_error(tmp_path: Path) -> None:
@@ -213,7 +242,7 @@ def test_unreadable_images_are_left_out_and_named(tmp_path: Path) -> None:
     data = write(tmp_path / "d", [*fillers(12), pair(0, "a red cat", images=[broken])])
     _, report = split_pairs(locate(data), tmp_path / "out", shares=SHARES, seed=0, similarity="0.8")
     assert (report.counts["pairs"], report.counts["bad"]) == (12, 1)
-    assert "row 12" in report.bad[0]
+    assert "row 12, chosen: the image is corrupt" in report.bad[0]
     assert len(read(tmp_path / "out")[0]) == 12
 
 
@@ -227,5 +256,5 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
             run(data, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert caught.value.filename == str(tmp_path / "out")
+    assert Path(caught.value.filename).is_relative_to(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["d"]

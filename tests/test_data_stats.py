@@ -55,7 +55,7 @@ def figures(groups: list[Group], *, tokenizers: dict | None = None, resolution: 
     report = ReadReport()
     report.counts.update(rows=len(groups), pairs=len(groups))
     tally = gather(groups, report, tokenizers or {})
-    return summarise(tally, report, path="p", format="pairs", resolution=resolution), report
+    return summarise(tally, report, path="p", format="pairs", layout="parquet", resolution=resolution), report
 
 
 def test_every_figure_of_four_pairs() -> None:
@@ -99,6 +99,25 @@ def test_an_image_without_a_header_makes_a_bad_row() -> None:
     assert found["bad_rows"] == report.bad
 
 
+@pytest.mark.parametrize(
+    ("image", "says"),
+    [
+        (encode(Image.new("RGB", (1, 1))), "1x1 pixels, a placeholder"),
+        (encode(Image.new("RGB", (2000, 3))), "2000x3 pixels"),
+        (encode(Image.new("RGB", (2000, 30))), "over 16 times the other"),
+        (encode(Image.new("1", (9000, 9000))), "limit is 64000000"),
+    ],
+)
+def test_what_training_would_refuse_by_the_header_is_bad_here_too(image: bytes, says: str) -> None:
+    broken = Group("b", Prompt("x"), [Candidate(A), Candidate(image)], source="a.parquet, row 7")
+    found, report = figures([*GROUPS, broken])
+    assert (found["pairs"], found["bad"]) == (4, 1)
+    assert report.bad[0].startswith("a.parquet, row 7, rejected: the image has ")
+    assert says in report.bad[0]
+    with pytest.raises(ValueError, match=says):
+        decode(image)
+
+
 def test_tokens_are_counted_with_a_checkpoint() -> None:
     text = "a red circle above a blue square " * 4
     found, _ = figures([*GROUPS, pair(text, A, B)], tokenizers=load_tokenizers("shapes/sd"))
@@ -129,7 +148,7 @@ def test_it_reads_what_is_on_disk(tmp_path: Path) -> None:
     write_shard(tmp_path, 0, [pair_row(group) for group in GROUPS], pair_schema(["r"]))
     report = ReadReport()
     tally = gather(locate(str(tmp_path)).read(report), report, {})
-    found = summarise(tally, report, path=str(tmp_path), format="pairs", resolution=64)
+    found = summarise(tally, report, path=str(tmp_path), format="pairs", layout="parquet", resolution=64)
     expected, _ = figures(GROUPS)
     assert {key: found[key] for key in ("images", "duplicates", "score_gaps", "rows")} == {
         key: expected[key] for key in ("images", "duplicates", "score_gaps", "rows")

@@ -27,7 +27,7 @@ def test_a_dry_run_of_stable_diffusion_needs_no_weights_and_no_network(tmp_path:
     assert f"trains       {SD15_LORA_16:,} of {SD15_UNET:,} parameters of the unet" in result.out
     assert "beta         5000 (half_mean), 2500 (mean), 0.305176 (half_sum)" in result.out
     assert "512 pixels, 16384 latent numbers" in result.out
-    assert "next: mmpo train sd15_diffusion_dpo" in result.out
+    assert "then: mmpo train sd15_diffusion_dpo" in result.out
     resolved = validate(parse_yaml(result.out.partition("\n\n")[0], "shown"))
     assert resolved == load_recipe("sd15_diffusion_dpo", [f"data.path={tmp_path / 'pickapic'}"])
     assert not list(tmp_path.iterdir())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from pair_files import PAIR, PICK_A_PIC, RANKED, A, B, contents, read, write
+
+from mmpo.data.format_columns import as_flags, as_override
 
 THEIRS = {"caption_text": "a red cat", "img_win": A, "img_lose": B}
 RENAMES = {"prompt": "caption_text", "chosen": "img_win", "rejected": "img_lose"}
@@ -71,6 +74,8 @@ def test_a_near_miss_suggests_a_line_that_works(tmp_path: Path, row: dict[str, A
         return
     assert line is not None, str(caught.value)
     suggested = yaml.safe_load(line[1])
+    flags = [part.partition("=")[::2] for part in re.findall(r"--columns (\S+=[^\s)]+)", str(caught.value))]
+    assert dict(flags) == suggested
     assert expected.items() <= suggested.items()
     assert contents(read(folder, columns=suggested)[0]) == [[A, B]]
 
@@ -94,6 +99,19 @@ def test_a_named_format_suggests_its_own_columns(tmp_path: Path) -> None:
     row = {"prompt": "a red cat", "pictures": RANKED["images"], "ranking": [2, 3, 1]}
     with pytest.raises(ValueError, match=r"Perhaps 'data\.columns=\{images: pictures, rank: ranking\}'\?"):
         read(write(tmp_path, [row]), format="ranked")
+
+
+def test_a_name_that_needs_quotes_is_quoted(tmp_path: Path) -> None:
+    names = {"prompt": "the text: all", "images": "yes"}
+    assert yaml.safe_load(as_override(names).removeprefix("data.columns=")) == names
+    assert shlex.split(as_flags(names)) == ["--columns", "prompt=the text: all", "--columns", "images=yes"]
+
+
+def test_names_of_columns_do_not_flood_the_message(tmp_path: Path) -> None:
+    row = {f"{n}{'x' * 5000}": 1 for n in range(200)}
+    with pytest.raises(ValueError, match=r"found the columns .* and 160 more") as caught:
+        read(write(tmp_path, [row]))
+    assert len(str(caught.value)) < 5000
 
 
 def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pair_files import A
 from PIL import Image
 
-from mmpo.data import images
+from mmpo.data import headers
 from mmpo.data.images import decode, encode, to_pixels
 
 
@@ -154,7 +154,7 @@ def test_cmyk_is_converted_by_the_profile_in_the_file() -> None:
 
 
 def test_the_size_limit_is_on_the_header_not_on_the_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(headers, "MAX_PIXELS", 100)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded an image that is too large"))
     with pytest.raises(ValueError, match="16x16 pixels; the limit is 100"):
         decode(A)
@@ -205,7 +205,7 @@ def test_a_thin_picture_is_not_blown_up_before_it_is_cropped(monkeypatch: pytest
     """60000 x 2 pixels pass the size limit; resized whole to a shorter side of 512 they would take 23 GB."""
 
     def resize(self: Image.Image, size: tuple[int, int], *args: Any, **options: Any) -> Image.Image:
-        assert size[0] * size[1] <= images.MAX_PIXELS, f"resizes to {size[0]}x{size[1]}"
+        assert size[0] * size[1] <= headers.MAX_PIXELS, f"resizes to {size[0]}x{size[1]}"
         return original(self, size, *args, **options)
 
     original = Image.Image.resize

@@ -34,6 +34,11 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def shipped(name: str) -> Recipe:
+    """The recipe that travels with mmpo; its bare name is ambiguous where a file of that name stands."""
+    return load_recipe(str(shipped_recipes()[name]))
+
+
 def leaves(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
     """Dotted names of all keys of a tree, sections too."""
     for key, value in tree.items():
@@ -48,7 +53,7 @@ def leaves(tree: Mapping[str, Any], place: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_written_recipe_is_the_shipped_one(name: str) -> None:
     init(name, None)
-    assert load_recipe(f"{name}.yaml") == load_recipe(name)
+    assert load_recipe(f"{name}.yaml") == shipped(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,14 +62,14 @@ def test_every_commented_key_can_be_uncommented_and_then_nothing_changes(name: s
     text = Path(f"{name}.yaml").read_text()
     assert len(re.findall(r"(?m)^ *# +\w+:", text)) > 20
     tree = live_tree(text)
-    assert resolved(validate(tree)) == resolved(load_recipe(name))
+    assert resolved(validate(tree)) == resolved(shipped(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_key_that_can_be_set_stands_in_the_file(name: str) -> None:
     init(name, None)
     found = set(leaves(live_tree(Path(f"{name}.yaml").read_text())))
-    whole = set(leaves(load_recipe(name).model_dump(mode="json")))
+    whole = set(leaves(shipped(name).model_dump(mode="json")))
     own = {key for key in whole if key.startswith(("data.make.reward.", "data.columns."))}
     assert whole - own <= found
 
@@ -118,13 +123,25 @@ def test_a_recipe_of_the_built_in_world_needs_no_edit(name: str) -> None:
 
 def test_the_general_recipe_is_the_default() -> None:
     lines = init(None, None)
-    assert load_recipe("diffusion_dpo.yaml") == load_recipe(DEFAULT)
+    assert load_recipe("diffusion_dpo.yaml") == shipped(DEFAULT)
     assert lines[0] == "written: diffusion_dpo.yaml (from diffusion_dpo)"
     assert lines[-3:] == [
         "  mmpo data inspect my_pairs",
         "  mmpo train diffusion_dpo.yaml --dry-run",
         "  mmpo train diffusion_dpo.yaml",
     ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_header_names_an_evaluation_only_where_it_can_be_run(name: str) -> None:
+    """`mmpo eval RUN` refuses a recipe without prompts or rewards."""
+    init(name, None)
+    text = Path(f"{name}.yaml").read_text()
+    section, run = shipped(name).evaluation, shipped(name).output
+    possible = section.prompts is not None and bool(section.rewards)
+    assert (f"##   mmpo eval {run} " in text) == possible
+    assert (f"##   mmpo report {run} " in text) != possible
+    assert "  mmpo report" in text or name != DEFAULT
 
 
 # ------------------------------------------------------------------------------------------------------- refusals
@@ -136,7 +153,7 @@ def test_a_file_that_is_there_is_kept_unless_forced() -> None:
         init(None, Path("mine.yaml"))
     assert Path("mine.yaml").read_text() == "precious"
     init(None, Path("mine.yaml"), force=True)
-    assert load_recipe("mine.yaml") == load_recipe(DEFAULT)
+    assert load_recipe("mine.yaml") == shipped(DEFAULT)
 
 
 def test_a_folder_takes_the_recipe_under_its_name_and_a_new_folder_is_made() -> None:
@@ -144,6 +161,14 @@ def test_a_folder_takes_the_recipe_under_its_name_and_a_new_folder_is_made() -> 
     init(None, Path("here"))
     init(None, Path("new/deep/x.yaml"))
     assert load_recipe("here/diffusion_dpo.yaml") == load_recipe("new/deep/x.yaml")
+
+
+def test_a_slash_at_the_end_means_a_folder() -> None:
+    lines = init(None, "newdir/")
+    assert lines[0] == "written: newdir/diffusion_dpo.yaml (from diffusion_dpo)"
+    assert load_recipe("newdir/diffusion_dpo.yaml") == shipped(DEFAULT)
+    init(None, "as-said")
+    assert Path("as-said").is_file()
 
 
 def test_a_place_that_cannot_be_written_is_named() -> None:
@@ -165,7 +190,7 @@ def test_an_unknown_recipe_names_the_nearest() -> None:
 @pytest.mark.parametrize("name", REAL)
 def test_a_preset_changes_what_it_says_and_nothing_else(name: str, preset: Any) -> None:
     lines = init(name, None, memory=preset.memory)
-    got, base = load_recipe(f"{name}.yaml"), load_recipe(name)
+    got, base = load_recipe(f"{name}.yaml"), shipped(name)
     assert got.train.batch_size % (got.train.micro_batch_size or 0) == 0
     assert got.train.micro_batch_size == preset.micro_batch_size  # divides the shipped batch sizes
     assert got.train.gradient_checkpointing == preset.gradient_checkpointing

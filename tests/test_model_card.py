@@ -143,6 +143,19 @@ def test_an_unfinished_run_has_a_card_too(tmp_path: Path) -> None:
         ("\\\\server\\alice\\x", "x"),
         ("file:///data/alice/x", "x"),
         ("failed on /data/alice/x.png, again", "failed on x.png, again"),
+        ("/data/alice/a (b)/c d.txt", "c d.txt"),
+        ("cannot read /data/alice/a (b)/c d.txt", "cannot read c d.txt"),
+        ("C:\\Users\\Al Ice\\x", "x"),
+        ("see C:\\Users\\Al Ice\\x", "see x"),
+        ("path:/data/alice/x", "path:x"),
+        ("path=/data/alice/Bob's pictures/x.png", "path=x.png"),
+        ("'/data/alice/one, two; three/x' is broken", "'x' is broken"),
+        ("from ~alice/my pairs/x.png or ../alice/y.png: bad", "from x.png or y.png: bad"),
+        ("no pairs in /data/alice/my pairs/; none", "no pairs in my pairs; none"),
+        ("see file:///data/alice/a b/c", "see c"),
+        ("see https://arxiv.org/abs/1 and /data/alice/a b", "see https://arxiv.org/abs/1 and a b"),
+        ("~5 pairs, n/a", "~5 pairs, n/a"),
+        ("a / b / c", "a / b / c"),
         ("black/white and/or grey", "black/white and/or grey"),
         ("stable-diffusion-v1-5/stable-diffusion-v1-5", "stable-diffusion-v1-5/stable-diffusion-v1-5"),
         ("https://arxiv.org/abs/1", "https://arxiv.org/abs/1"),
@@ -152,6 +165,12 @@ def test_an_unfinished_run_has_a_card_too(tmp_path: Path) -> None:
 )
 def test_paths_are_reduced_to_their_last_part(text: str, expected: str) -> None:
     assert public_text(text) == expected
+
+
+def test_known_paths_are_replaced_as_they_are_written() -> None:
+    known = [("/data/al: ice/one; two", "."), ("al ice/my pairs", "my pairs")]
+    assert public_text("in /data/al: ice/one; two/al ice/x y.png, too", known) == "in x y.png, too"
+    assert public_text("al ice/my pairs: 3 rows, al ice/my pairs-2", known) == "my pairs: 3 rows, al ice/my pairs-2"
 
 
 def test_lists_of_prompts_are_left_alone() -> None:

@@ -84,6 +84,30 @@ def test_shipped_recipes_are_found_by_name_by_file_and_by_a_runs_folder(base: Pa
     assert find_recipe(str(base.parent)) == base.with_name("recipe.yaml")
 
 
+def test_a_shipped_name_is_refused_where_a_file_of_that_name_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, path = next(iter(shipped_recipes().items()))
+    for suffix in (".yaml", ".yml"):
+        own = Path(name + suffix)
+        own.write_text(BASE)
+        message = refusal(name)
+        assert f"give {own} to take the file" in message
+        assert "in another folder to take the shipped recipe" in message
+        assert load_recipe(str(own)).train.steps == 7
+        own.unlink()
+    assert find_recipe(name) == path
+    monkeypatch.chdir(path.parent)
+    assert find_recipe(name) == path, "it is the shipped file itself that stands here"
+
+
+def test_a_file_without_its_ending_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path, BASE)
+    assert refusal("mine") == "recipe: no file 'mine'; did you mean 'mine.yaml'?"
+
+
 # ------------------------------------------------------------------------------------- reading, overrides, defaults
 
 
@@ -195,6 +219,16 @@ WRONG = [
     (["evaluation.sampling.step=5"], ["evaluation.sampling.step: unknown key", "did you mean 'steps'?"]),
     (["data.make.promts=x"], ["data.make.promts: unknown key", "did you mean 'prompts'?"]),
     (["data.make.prompts=x"], ["data.make.reward: missing"]),
+    # the nearest key may stand in another section
+    (["lr=1e-5"], ["lr: unknown key; did you mean 'optim.lr'?"]),
+    (["steps=5"], ["steps: unknown key; did you mean 'train.steps'?"]),
+    (["train.lr=1e-5"], ["train.lr: unknown key; did you mean 'optim.lr'?"]),
+    (["learning_rate=1e-5"], ["did you mean 'optim.lr'?"]),
+    (["epochs=3"], ["did you mean 'train.steps'?"]),
+    (["seed=3"], ["did you mean 'train.seed' or 'evaluation.seed'?"]),
+    (["model.rank=3"], ["did you mean 'model.lora.rank'?"]),
+    (["beta=3"], ["did you mean 'method.beta'?"]),
+    (["fobbar=3"], ["fobbar: unknown key; valid: model,"]),
     (["optim.zzzzzz=1"], ["optim.zzzzzz: unknown key; valid: lr,"]),
     # losses and their options
     (["method.loss=dop"], ["method", "loss: unknown name 'dop'", "did you mean 'dpo'?", "ipo"]),
@@ -214,11 +248,16 @@ WRONG = [
     (["train.steps="], ["train.steps", "None"]),
     (["train=[1]"], ["train", "[1]"]),
     (["model=sd15"], ["model", "'sd15'"]),
-    (["model.lora=5"], ["model.lora", "5"]),
+    (["model.lora=16"], ["model.lora: expected a section with keys (rank,", "got 16; give model.lora.rank=16"]),
+    (["model.lora=true"], ["model.lora: expected a section", "got True; give model.lora.rank=16"]),
+    (["data.make=true"], ["data.make: expected a section", "give data.make.prompts=..."]),
+    (["data.columns=caption"], ["data.columns: expected names and their values", "'caption'"]),
+    (["train.report_to=wandb"], ["train.report_to: expected a list", "give [wandb]"]),
+    (["optim.betas=0.9"], ["optim.betas: expected a list of two numbers, got 0.9"]),
     (["model.lora.targets=5"], ["model.lora.targets", "attention", "5"]),
     (["output=5"], ["output", "valid string", "5"]),
-    (["evaluation.rewards=shapes"], ["evaluation.rewards", "valid list", "'shapes'"]),
-    (["evaluation.rewards=[5]"], ["evaluation.rewards.0", "5"]),
+    (["evaluation.rewards=shapes"], ["evaluation.rewards: expected a list, got 'shapes'; give [shapes]"]),
+    (["evaluation.rewards=[5]"], ["evaluation.rewards.0: expected a name, or {name: ..., option: ...}, got 5"]),
     (["evaluation.rewards=[{seed: 5}]"], ["evaluation.rewards.0.name: missing"]),
     # out of range
     (["train.steps=0"], ["train.steps", "greater than 0"]),

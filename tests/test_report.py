@@ -11,7 +11,7 @@ import pytest
 from report_runs import PROMPTS, STOPPED, evaluate, make_run
 
 from pipelines.page import POLICY
-from pipelines.report import write_report
+from pipelines.report import next_command, write_report
 
 VOID = {"meta", "link", "img", "br", "line", "circle", "rect", "polygon", "path"}
 
@@ -85,12 +85,41 @@ def test_samples_stand_beside_their_prompts(tmp_path: Path) -> None:
 
 
 def test_many_strips_are_thinned_with_both_ends_kept(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", steps=40)
-    for step in range(41, 81):
+    run = make_run(tmp_path / "run", steps=80)
+    for step in range(81):
         (run / "samples" / f"step-{step:06d}.png").write_bytes((run / "samples" / "step-000040.png").read_bytes())
     steps = {image["alt"].split(":")[0] for image in page_of(run).named("img")}
     assert len(steps) == 8
     assert {"untuned", "step 80"} <= steps
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_strips_of_steps_that_the_run_has_not_done_are_left_out(tmp_path: Path, finished: bool) -> None:
+    """An earlier run in the same folder, which was killed, may have left them."""
+    run = make_run(tmp_path / "run", steps=20, finished=finished, train={"steps": 20, "log_every": 5})
+    for step in (24, 25, 100):
+        (run / "samples" / f"step-{step:06d}.png").write_bytes((run / "samples" / "step-000020.png").read_bytes())
+    steps = {image["alt"].split(":")[0] for image in page_of(run).named("img")}
+    unsure = set() if finished else {"step 24"}  # the next line of metrics.jsonl would be of step 25
+    assert steps == {"untuned", "step 5", "step 10", "step 15", "step 20"} | unsure
+
+
+def test_the_next_command_is_one_that_can_be_run(tmp_path: Path) -> None:
+    scored: dict[str, Any] = {"prompts": "shapes/test", "rewards": ["shapes"]}
+    killed = make_run(tmp_path / "killed", finished=False, evaluation=scored)
+    assert next_command(killed) == f"mmpo train {killed}"
+    (killed / "checkpoint-000020").mkdir()
+    assert next_command(killed) == f"mmpo train {killed} --resume"
+    run = make_run(tmp_path / "my run", evaluation=scored)
+    assert next_command(run) == f"mmpo eval '{run}'"
+    evaluate(run)
+    assert next_command(run).startswith(f"mmpo push '{run}' USER/NAME")
+    unscored = make_run(tmp_path / "unscored")
+    assert next_command(unscored).startswith(f"mmpo push {unscored} USER/NAME")
+    (unscored / "pytorch_lora_weights.safetensors").unlink()
+    assert next_command(unscored) == f"mmpo train {unscored}"
+    with pytest.raises(ValueError, match="not a run's folder"):
+        next_command(tmp_path)
 
 
 @pytest.mark.parametrize("checkpoint", [None, 20])

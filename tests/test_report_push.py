@@ -124,6 +124,79 @@ def test_a_pipeline_goes_to_the_top_of_the_repository(tmp_path: Path) -> None:
     assert 'from_pretrained("alice/x")' in hub.files["README.md"].decode()
 
 
+SECRET = "home/alice/secret (client) stuff"
+
+
+@pytest.mark.parametrize("source", ["folder", "single file", None])
+@pytest.mark.parametrize("lora", [False, True], ids=["all weights", "lora"])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "pushed from elsewhere"])
+def test_relative_paths_stay_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str | None, lora: bool, elsewhere: bool
+) -> None:
+    """Of a checkpoint and of data in a folder below the one where the training was started, as far as names go."""
+    monkeypatch.chdir(tmp_path)
+    base = f"{SECRET}/sd é" + (".safetensors" if source == "single file" else "")
+    sections: dict[str, Any] = {
+        "data": {"path": f"{SECRET}/pairs", "rejected": f"{SECRET}/worse", "cache": f"{SECRET}/cache"},
+        "evaluation": {"prompts": f"{SECRET}/prompts", "previews": {"prompts": f"{SECRET}/few"}},
+        "output": f"{SECRET}/runs/mine",
+    }
+    stopped = f"step 3: {tmp_path}/{SECRET}/pairs/a, b.png and {SECRET}/pairs are bad; {tmp_path}/{SECRET}/x is too"
+    run = full_folder(tmp_path / SECRET / "runs" / "mine", base=base, lora=lora, stopped=stopped, **sections)
+    summary = json.loads((run / "train.json").read_text(encoding="utf-8"))
+    (run / "train.json").write_text(json.dumps({**summary, "base_source": source} if source else summary))
+    if not lora:
+        component = json.dumps({"_name_or_path": f"{base}/vae"})
+        (run / "pipeline" / "vae").mkdir()
+        (run / "pipeline" / "vae" / "config.json").write_text(component)
+    if elsewhere:
+        (tmp_path / "else").mkdir()
+        monkeypatch.chdir(tmp_path / "else")
+    hub = Hub()
+    push(run if elsewhere else run.relative_to(tmp_path), "me/x", private=False, api=hub)
+    small = (
+        {name: data.decode() for name, data in hub.files.items() if not name.endswith(("model.safetensors", ".png"))}
+        if not lora
+        else {name: data.decode("latin-1") for name, data in hub.files.items() if not name.endswith(".png")}
+    )
+    assert {"README.md", "recipe.yaml", "train.json", "evaluation.json"} <= set(small)
+    for name, text in small.items():
+        for word in ("alice", "secret", "client", "stuff", str(tmp_path)):
+            assert word not in text, (name, word)
+    (tmp_path / "recipe.yaml").write_bytes(hub.files["recipe.yaml"])
+    recipe = load_recipe(str(tmp_path / "recipe.yaml"))
+    assert (recipe.model.path, recipe.data.path, recipe.output) == (Path(base).name, "pairs", "mine")
+    assert (recipe.data.rejected, recipe.data.cache, recipe.evaluation.prompts) == ("worse", "cache", "prompts")
+    assert json.loads(hub.files["train.json"])["stopped"] == "step 3: a, b.png and pairs are bad; x is too"
+    if not lora:
+        assert json.loads(hub.files["mmpo.json"])["base_model"] == Path(base).name
+        assert json.loads(hub.files["vae/config.json"]) == {"_name_or_path": "vae"}
+
+
+def test_a_short_relative_folder_is_told_from_a_name_on_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alice").mkdir()
+    (tmp_path / "alice" / "pairs").mkdir()
+    recipes = {}
+    bases = (("folder", "alice/base"), ("pipeline", "alice/base"), ("hub", "alice/base"), ("folder", "shapes/sd"))
+    for source, base in bases:
+        run = full_folder(tmp_path / "runs" / source / base, base=base, data={"path": "alice/pairs"})
+        summary = json.loads((run / "train.json").read_text(encoding="utf-8"))
+        (run / "train.json").write_text(json.dumps({**summary, "base_source": source}))
+        hub = Hub()
+        push(run, "me/x", private=False, api=hub)
+        (tmp_path / "recipe.yaml").write_bytes(hub.files["recipe.yaml"])
+        recipes[source, base] = load_recipe(str(tmp_path / "recipe.yaml"))
+    assert [recipe.model.path for recipe in recipes.values()] == ["base", "base", "alice/base", "shapes/sd"]
+    assert {recipe.data.path for recipe in recipes.values()} == {"pairs"}
+    other = full_folder(tmp_path / "runs" / "other", data={"path": "kashif/pickascore"})
+    hub = Hub()
+    push(other, "me/x", private=False, api=hub)
+    assert b"path: kashif/pickascore" in hub.files["recipe.yaml"]
+
+
 def test_a_card_of_ones_own_goes_up_as_it_is(tmp_path: Path) -> None:
     hub = Hub()
     run = full_folder(tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,12 @@ FAULTS: list[tuple[Any, str]] = [
     ({**ROW, "chosen": "loop.png"}, "column 'chosen'"),
     ({**ROW, "chosen": "images"}, "no such file: images"),
     ({**ROW, "chosen": "a\0.png"}, "NUL"),
-    ({**ROW, "chosen": "x" * 5000}, "column 'chosen'"),
+    ({**ROW, "chosen": "x" * 5000}, r"column 'chosen' holds text of 5,000 characters, perhaps base64 \(x+…x+\); give"),
+    ({**ROW, "chosen": "data:image/png;base64,iVB"}, "column 'chosen' holds text of 25 characters, a data: URL"),
+    ({**ROW, "chosen": "/9j/" + "4AAQ" * 60}, "column 'chosen' holds text of 244 characters, perhaps base64"),
+    ({**ROW, "chosen": "images\\a.png"}, r"no such file: images\\a\.png, looked .*write / between folders, not \\"),
+    (json.dumps(ROW)[:-1] + ', "prompt": "a dog"}', "line 2: the key 'prompt' stands twice in one object"),
+    (json.dumps(ROW)[:-1] + ', "scores": {"a": 1, "a": 2}}', "line 2: the key 'a' stands twice in one object"),
     ({**ROW, "chosen": "https://example.org/a.png"}, "is a URL; download"),
     ({**ROW, "chosen": ""}, "column 'chosen' is empty"),
     ({**ROW, "chosen": None}, "column 'chosen' is null"),
@@ -123,6 +129,59 @@ def test_a_path_inside_the_folder_may_have_links_and_dots(tmp_path: Path) -> Non
     (folder / "link.png").symlink_to(folder / "images" / "a.png")
     write_lines(folder, [{**ROW, "chosen": "link.png", "rejected": "images/../images/b.png"}])
     assert contents(read(tmp_path / "other" / "train.jsonl")[0]) == [[A, B]]
+
+
+def test_an_absolute_path_inside_the_folder_is_read(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data")
+    (tmp_path / "other").symlink_to(folder)
+    rows = [
+        {**ROW, "chosen": str(folder / "images" / "a.png")},
+        {**ROW, "chosen": str(tmp_path / "other" / "images" / "a.png")},
+        {**ROW, "chosen": str(folder / "images" / "gone.png")},
+        {**ROW, "chosen": str(folder / ".." / "outside.png")},
+    ]
+    groups, report = read(write_lines(folder, rows))
+    assert contents(groups) == [[A, B]] * 2
+    assert report.bad[0].endswith(f"line 3: column 'chosen': no such file: {folder / 'images' / 'gone.png'}")
+    assert "leaves the folder" in report.bad[1]
+
+
+def test_text_in_place_of_an_image_does_not_flood_the_message(tmp_path: Path) -> None:
+    long = base64.b64encode(bytes(range(256)) * 400).decode()
+    shapes = [long, f"data:image/png;base64,{long}", f"https://example.org/{long}", f"{long}.png", f"../{long}.png"]
+    for shape in shapes:
+        _, report = read(write_lines(write_images(tmp_path), [ROW, {**ROW, "chosen": shape}]))
+        assert report.counts["bad"] == 1
+        assert len(report.bad[0]) < 700, report.bad[0][:2000]
+    _, report = read(write_lines(tmp_path, [CSV + "a cat,images/a.png,images/b.png", f"a,{long},{long}"], "big.csv"))
+    assert "field larger than field limit" in report.bad[0]
+    assert "give files and their paths" in report.bad[0]
+
+
+def test_a_key_that_stands_twice_in_a_json_list_is_one_bad_row(tmp_path: Path) -> None:
+    text = json.dumps(ROW)
+    twice = text[:-1] + ', "prompt": "a dog"}'
+    groups, report = read(write_lines(write_images(tmp_path), [f"[{text}, {twice}]"], "train.json"))
+    assert len(groups) == 1
+    assert "train.json, row 1: the key 'prompt' stands twice" in report.bad[0]
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv"])
+@pytest.mark.parametrize("sign", [",", ";", "\t", "|"], ids=["comma", "semicolon", "tab", "bar"])
+def test_the_sign_between_cells_is_seen_in_the_header(tmp_path: Path, name: str, sign: str) -> None:
+    lines = [
+        sign.join(("prompt", "chosen", "rejected")),
+        sign.join(('"a cat, red; old"', "images/a.png", "images/b.png")),
+    ]
+    groups, report = read(write_lines(write_images(tmp_path), lines, name))
+    assert contents(groups) == [[A, B]]
+    assert groups[0].prompt.text == "a cat, red; old"
+    assert not report.left_out
+
+
+def test_a_semicolon_in_a_name_does_not_separate_where_commas_do(tmp_path: Path) -> None:
+    lines = ["prompt,chosen,rejected,a;b;c;d;e", "a cat,images/a.png,images/b.png,1"]
+    assert contents(read(write_lines(write_images(tmp_path), lines, "train.csv"))[0]) == [[A, B]]
 
 
 def test_links_of_the_hubs_cache_stay_with_their_data_set(tmp_path: Path) -> None:

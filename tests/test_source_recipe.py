@@ -81,6 +81,8 @@ def test_data_are_described_in_a_line(tmp_path: Path) -> None:
     assert describe_data(recipe(write(tmp_path / "1", [PAIR] * 3)).data) == "format pairs (parquet, 3 rows)"
     folders = recipe(write_sides(tmp_path / "2", {"1": "a red cat"}))
     assert describe_data(folders.data) == "format pairs (image folders, 1 rows)"
+    (Path(folders.data.path) / "notes.csv").write_text("name,remark\n1,good\n")
+    assert describe_data(folders.data).startswith("format pairs (image folders, 1 rows); notes.csv in ")
     write(tmp_path / "3", [{"text": "a red cat", "chosen": A, "rejected": A}])
     assert describe_data(recipe(tmp_path / "3", columns={"prompt": "text"}).data).startswith("format pairs (parquet")
     assert "still to be put there)" in describe_data(recipe(tmp_path / "absent").data)

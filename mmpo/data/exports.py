@@ -124,9 +124,9 @@ def pick_a_pic_row(group: Group, number: int, seed: int) -> dict[str, Any]:
 def write_folder_pair(folder: Path, group: Group, number: int) -> None:
     """`w/NUMBER.png` and `l/NUMBER.png` (chosen and rejected), each with its caption in a `.txt` beside it."""
     ends = [extension(candidate.image) for candidate in group.candidates]
-    for end in ends:
+    for name, end in zip(("chosen", "rejected"), ends, strict=True):
         if end not in IN_FOLDERS:
-            raise ValueError(f"the image is a {end} file; image folders hold {', '.join(IN_FOLDERS)}")
+            raise ValueError(f"the {name} image is a {end} file; image folders hold {', '.join(IN_FOLDERS)}")
     for side, candidate, end in zip(("w", "l"), group.candidates, ends, strict=True):
         stem = folder / side / f"{number:08d}"
         stem.parent.mkdir(exist_ok=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmpo.data.source_paths import found_in, opener, read_file, some
-from mmpo.data.source_rows import Row, Source
+from mmpo.data.source_paths import found_in, read_file, some
+from mmpo.data.source_rows import BESIDE, Row, Source
+from mmpo.records import SPLITS
 
 SIDES = (
     ("w", "l"),
@@ -20,6 +21,7 @@ SIDES = (
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 OTHER_IMAGES = (".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".svg", ".psd")
 CAPTION_SUFFIXES = (".txt", ".caption")
+SPLIT_NAMES = (*SPLITS, "validation", "valid", "val", "dev", "eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,38 @@ def pair_sides(folder: Path) -> tuple[Path, Path] | None:
     return (inside[found[0][0]], inside[found[0][1]]) if found else None
 
 
+def couples_below(folder: Path) -> dict[str, tuple[Path, Path]]:
+    """The subfolders (chosen, rejected) of each folder in this one that is a folder of pairs, by its name."""
+    inside = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+    return {item.name: sides for item in inside if (sides := pair_sides(item)) is not None}
+
+
+def open_couples(folder: Path, couples: Mapping[str, tuple[Path, Path]], split: str | None) -> Source:
+    """Pairs of several folders, each with its own two; their names are splits where one of them is a split's.
+
+    Args:
+        couples: (chosen, rejected) by the name of their folder.
+        split: read the folder of this name only.
+    Raises:
+        ValueError: no folder of that name, or one without a pair.
+    """
+    if split is not None and split not in couples:
+        raise ValueError(
+            f"data.split: no folder of {folder} is named '{split}'; image folders are in {', '.join(couples)}; "
+            "leave data.split out to read them all"
+        )
+    wanted = [name for name in couples if split in (None, name)]
+    are_splits = any(name in SPLIT_NAMES for name in couples)
+    parts = [open_folders(*couples[name], folder / name, name if are_splits else "") for name in wanted]
+
+    def rows() -> Iterator[Row]:
+        for part in parts:
+            yield from part.rows()
+
+    layout = f"image folders in {', '.join(f'{name}/' for name in wanted)}"
+    return Source(layout, parts[0].columns, rows, sum(part.total or 0 for part in parts))
+
+
 def refuse_lone_side(folder: Path) -> None:
     """Says which subfolder is missing where only the chosen or only the rejected images are there."""
     inside = _subfolders(folder)
@@ -67,9 +101,11 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return {item.name.lower(): item for item in folder.iterdir() if item.is_dir()}
 
 
-def open_folders(chosen: Path, rejected: Path, parent: Path | None) -> Source:
+def open_folders(chosen: Path, rejected: Path, parent: Path | None, split: str = "") -> Source:
     """Pairs of two folders: `x.png` in both, its caption in `x.txt` or `x.caption` beside either, or in `parent`.
 
+    Args:
+        split: of all of their pairs.
     Raises:
         ValueError: a folder that is not there, the same twice, or no image with a partner.
     """
@@ -89,9 +125,10 @@ def open_folders(chosen: Path, rejected: Path, parent: Path | None) -> Source:
 
     def rows() -> Iterator[Row]:
         yield from (Row(str(path), fault=why) for path, why in faults)
-        yield from (_row(stem, *sides, parent) for stem in stems)
+        yield from (_row(stem, *sides, parent, split) for stem in stems)
 
-    return Source("image folders", ["prompt", "chosen", "rejected"], rows, len(stems) + len(faults))
+    columns = ["prompt", "chosen", "rejected", *(["split"] if split else [])]
+    return Source("image folders", columns, rows, len(stems) + len(faults))
 
 
 def look(folder: Path) -> Side:
@@ -117,8 +154,11 @@ def _has_images(folder: Path) -> bool:
     return any(item.suffix.lower() in IMAGE_SUFFIXES for item in folder.rglob("*"))
 
 
-def _row(stem: str, chosen: Side, rejected: Side, parent: Path | None) -> Row:
-    """The pair of one stem, or the fault that it has; the images are opened only when the row is used."""
+def _row(stem: str, chosen: Side, rejected: Side, parent: Path | None, split: str) -> Row:
+    """The pair of one stem, or the fault that it has.
+
+    No file of the data names these images, only the owner of the folder does, so links to files are followed.
+    """
     first = (chosen.images.get(stem) or rejected.images[stem])[0]
     try:
         for side in (chosen, rejected):
@@ -128,14 +168,25 @@ def _row(stem: str, chosen: Side, rejected: Side, parent: Path | None) -> Row:
             if len(files) > 1:
                 raise ValueError(f"two images of one name: {some(str(file) for file in files)}; keep one")
         prompt = _caption(stem, [*_captions(stem, chosen, rejected, parent)])
-        images = [_read_image(side, stem) for side in (chosen, rejected)]
     except (OSError, ValueError) as error:
         return Row(str(first), fault=str(error))
-    return Row(str(first), {"prompt": prompt, "chosen": images[0], "rejected": images[1]})
+    files = [side.images[stem][0] for side in (chosen, rejected)]
+    values: dict[str, str | bytes] = {"prompt": prompt}
+    if split:
+        values["split"] = split
+    for name, file in zip(("chosen", "rejected"), files, strict=True):
+        try:
+            values[name] = _read_image(file)
+        except (OSError, ValueError) as error:
+            return Row(str(file), fault=str(error))
+    return Row(BESIDE.join(map(str, files)), values)
 
 
-def _read_image(side: Side, stem: str) -> bytes:
-    return opener(side.folder)(side.images[stem][0].relative_to(side.folder).as_posix())
+def _read_image(file: Path) -> bytes:
+    data = read_file(file, file.name)
+    if not data:
+        raise ValueError("the image is empty (0 bytes)")
+    return data
 
 
 def _captions(stem: str, chosen: Side, rejected: Side, parent: Path | None) -> Iterator[Path]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import json
+import re
+import shlex
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from mmpo.data.source_rows import short
 from mmpo.suggest import nearest, one_of
 
 OPTIONAL = ("id", "key", "split", "provenance", "scores", "rank", "model", "has_label", "label_1", "ranking_id")
 MOST_GUESSES = 3
+NO_TEXT = ("y", "n", "yes", "no", "on", "off", "true", "false", "null")  # to YAML, unless they are quoted
 FILE_NAME = ("_file_name", "_file_names")
 
 _PROMPT = ("prompt", "caption", "text", "original_prompt", "text_prompt", "instruction", "description", "query")
@@ -58,13 +63,13 @@ def our_names(found: Sequence[str], columns: Mapping[str, str], known: Sequence[
         if theirs not in found and theirs.partition(".")[0] not in found:
             near = nearest(theirs, found)
             hint = f"; did you mean '{near}'?" if near else ""
-            raise ValueError(f"data.columns.{ours}: {where} has no column '{theirs}'{hint}; found {', '.join(found)}")
+            raise ValueError(f"data.columns.{ours}: {where} has no column '{theirs}'{hint}; found {listed(found)}")
     example = dict.fromkeys(found)
     return list(dict.fromkeys([*columns, *(_plain(n, example) for n in found if n not in columns.values())]))
 
 
-def suggestion(found: Sequence[str], needs: Sequence[Sequence[str]]) -> str:
-    """The `data.columns` that would make these columns fit, or "" where none is near.
+def suggestion(found: Sequence[str], needs: Sequence[Sequence[str]]) -> dict[str, str]:
+    """The `data.columns` that would make these columns fit, or none where none is near.
 
     Args:
         found: names that are there.
@@ -81,7 +86,28 @@ def suggestion(found: Sequence[str], needs: Sequence[Sequence[str]]) -> str:
                 guess[name] = theirs
         if missing and len(guess) == len(missing) and len(guess) < (len(best) or MOST_GUESSES + 1):
             best = guess
-    return "data.columns={" + ", ".join(f"{ours}: {theirs}" for ours, theirs in best.items()) + "}" if best else ""
+    return best
+
+
+def as_override(columns: Mapping[str, str]) -> str:
+    """A renaming as a recipe's override."""
+    return "data.columns={" + ", ".join(f"{ours}: {_plain_yaml(theirs)}" for ours, theirs in columns.items()) + "}"
+
+
+def as_flags(columns: Mapping[str, str]) -> str:
+    """A renaming as the options of the commands on data."""
+    return " ".join(f"--columns {shlex.quote(f'{ours}={theirs}')}" for ours, theirs in columns.items())
+
+
+def _plain_yaml(name: str) -> str:
+    plain = re.fullmatch(r"[A-Za-z_][\w.-]*", name) and name.lower() not in NO_TEXT
+    return name if plain else json.dumps(name, ensure_ascii=False)
+
+
+def listed(columns: Collection[str], most: int = 40) -> str:
+    """Names of columns, for a message."""
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return ", ".join(short(str(name), 60) for name in list(columns)[:most]) + more
 
 
 def _plain(name: str, row: Mapping[str, Any]) -> str:

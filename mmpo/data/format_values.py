@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from mmpo.data.source_rows import short
+
 LONGEST_PROMPT = 10_000
 
 
@@ -52,7 +54,7 @@ def finite(value: Any, column: str) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"column '{column}' is {value!r}; expected a finite number")
+        raise ValueError(f"column '{column}' is {short(repr(value))}; expected a finite number")
     return number
 
 
@@ -60,7 +62,7 @@ def finites(row: Mapping[str, Any], column: str, count: int) -> list[float]:
     """A list of so many finite numbers."""
     values = row.get(column)
     if not isinstance(values, list | tuple) or len(values) != count:
-        size = f"{len(values)} values" if isinstance(values, list | tuple) else repr(values)
+        size = f"{len(values)} values" if isinstance(values, list | tuple) else short(repr(values))
         raise ValueError(f"column '{column}' holds {size} for {count} images; expected one number per image")
     return [finite(value, column) for value in values]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmpo.data.format_columns import suggestion
+from mmpo.data.format_columns import as_flags, as_override, listed, suggestion
 from mmpo.data.format_values import caption, finite, finites, label
 from mmpo.data.rows import group_from_row
 from mmpo.data.source_rows import Row
@@ -95,10 +95,10 @@ def _one_reward(scores: Any) -> tuple[str, Any]:
         return "scores", scores
     named = {name: values for name, values in scores.items() if values is not None}
     if len(named) != 1:
-        example = next(iter(named), "NAME")
+        one = {"scores": f"scores.{next(iter(named), 'NAME')}"}
         raise ValueError(
             f"column 'scores' holds {len(named)} rewards ({', '.join(named) or 'none'}) and there is no column 'rank'; "
-            f"choose one with data.columns={{scores: scores.{example}}}"
+            f"choose one with {as_override(one)} (mmpo data: {as_flags(one)})"
         )
     return next(iter(named.items()))
 
@@ -172,9 +172,9 @@ def detect(columns: Sequence[str], where: str, name: str = "auto") -> Format:
             return candidate
     missing = f" missing: {', '.join(candidates[0].missing(columns))};" if len(candidates) == 1 else ""
     near = suggestion(columns, [[need.partition("|")[0] for need in c.columns] for c in candidates])
-    hint = f" Perhaps '{near}'?" if near else ""
+    hint = f" Perhaps '{as_override(near)}'? (mmpo data: {as_flags(near)})" if near else ""
     needs = "; ".join(candidate.needs for candidate in candidates)
-    raise ValueError(f"{where}:{missing} found the columns {', '.join(columns) or 'none'}; {needs}.{hint}")
+    raise ValueError(f"{where}:{missing} found the columns {listed(columns) or 'none'}; {needs}.{hint}")
 
 
 def _best_and_worst(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from mmpo.data.format_columns import our_names, renamed
+from mmpo.data.format_columns import listed, our_names, renamed
 from mmpo.data.formats import FORMATS, KNOWN, Format, detect
 from mmpo.data.source_paths import is_local
 from mmpo.data.source_rows import Row, Source
@@ -25,17 +25,24 @@ class ReadReport:
         counts: "rows", "pairs", "ties", "bad" and "duplicates".
         bad: the first messages, each naming file and row.
         total: rows to read, where that was cheap to know.
+        note: what stands beside the rows and was not read; empty where nothing was left aside.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
     total: int | None = None
+    note: str = ""
 
     def add_bad(self, message: str) -> None:
         """Counts a bad row and keeps the first twenty messages."""
         self.counts["bad"] += 1
         if len(self.bad) < 20:
             self.bad.append(message)
+
+    def drop(self, message: str) -> None:
+        """A pair that was counted turns out to be bad."""
+        self.counts["pairs"] -= 1
+        self.add_bad(message)
 
     @property
     def left_out(self) -> str:
@@ -47,7 +54,8 @@ class ReadReport:
         first = "".join(f"\n  {message}" for message in self.bad[:3])
         left_out = f" ({self.left_out})" if self.left_out else ""
         reasons = f"; the first bad rows:{first}" if first else ""
-        return f"data.path {path}: no training pairs are left of {self.counts['rows']} rows{left_out}{reasons}"
+        note = f" (note: {self.note})" if self.note else ""
+        return f"data.path {path}{note}: no training pairs are left of {self.counts['rows']} rows{left_out}{reasons}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,11 @@ def open_pairs(
     Raises:
         ValueError: nothing to read, no rows, or columns that no format knows.
     """
-    source = open_source(path, split=split, rejected=rejected, streaming=streaming)
+
+    def check(source: Source) -> None:
+        with_format(source, path, format=format)
+
+    source = open_source(path, split=split, rejected=rejected, streaming=streaming, check=None if columns else check)
     return with_format(source, path, format=format, columns=columns)
 
 
@@ -87,16 +99,17 @@ def with_format(
     """A source and the format that reads its rows.
 
     Args:
-        path: what messages call it.
+        path: what messages call it, where the source is no file.
     Raises:
         ValueError: no rows, or columns that no format knows.
     """
     if format != "auto" and format not in FORMATS:
         raise ValueError(f"data.format: unknown name '{format}'; valid: auto, {', '.join(FORMATS)}")
+    where = source.file or path
     if source.total == 0 or not source.columns:
-        raise ValueError(f"data.path {path}: no rows in it ({source.layout})")
-    names = our_names(source.columns, columns or {}, KNOWN, path)
-    return OpenPairs(source, detect(names, path, format), dict(columns or {}))
+        raise ValueError(f"data.path {where}: no rows in it ({source.layout})")
+    names = our_names(source.columns, columns or {}, KNOWN, where)
+    return OpenPairs(source, detect(names, where, format), dict(columns or {}))
 
 
 def read_pairs(
@@ -136,7 +149,7 @@ def read_open(
 ) -> Iterator[Group]:
     """The pairs of rows that were found before; arguments as of `read_pairs`."""
     report = report if report is not None else ReadReport()
-    report.total = opened.source.total
+    report.total, report.note = opened.source.total, opened.source.note
     return _pairs(opened, limit, on_bad_row, report)
 
 
@@ -146,7 +159,7 @@ def check_first(opened: OpenPairs, path: str, rows: int = 1000) -> None:
     Raises:
         ValueError: there is no pair at all, or each of the first `rows` rows is bad.
     """
-    report = ReadReport()
+    report = ReadReport(note=opened.source.note)
     for row in itertools.islice(opened.source.rows(), rows):
         report.counts["rows"] += 1
         try:
@@ -186,5 +199,5 @@ def _pair_of(row: Row, opened: OpenPairs) -> Group | None:
     values = renamed(row.values, opened.columns)
     missing = opened.format.missing(values)
     if missing:
-        raise ValueError(f"column '{missing[0]}' is missing; found {', '.join(row.values) or 'none'}")
+        raise ValueError(f"column '{missing[0]}' is missing; found {listed(row.values) or 'none'}")
     return opened.format.read(replace(row, values=values))

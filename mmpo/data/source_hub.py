@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpo.data.source_paths import found_in, read_file
-from mmpo.data.source_rows import OpenFile, Row, Source
+from mmpo.data.source_rows import OpenFile, Row, Source, short
 
 ARCHIVES = (".arrow", ".tar", ".zip")
 PICK_A_PIC = re.compile(r"pick[-_]?a[-_]?pic", re.IGNORECASE)
@@ -157,7 +157,7 @@ def _folder_files(*roots: Path) -> OpenFile:
     def open_file(name: str) -> bytes:
         path = Path(name).resolve()
         if not any(path.is_relative_to(root) for root in inside):
-            raise ValueError(f"the path {name} is outside the data set's folder")
+            raise ValueError(f"the path {short(name)} is outside the data set's folder")
         return read_file(path, name)
 
     return open_file

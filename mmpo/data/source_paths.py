@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PureWindowsPath
 
-from mmpo.data.source_rows import OpenFile
+from mmpo.data.source_rows import OpenFile, short
 
 TABLE_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".csv", ".tsv", ".json")
 MAX_BYTES = 256 * 2**20
@@ -101,26 +101,36 @@ def read_file(path: Path, name: str) -> bytes:
         ValueError: it is not there, or too large for an image.
     """
     if not path.is_file():
-        raise ValueError(f"no such file: {name}, looked for as {path}; paths are relative to the file that names them")
+        raise ValueError(_not_there(path, name))
     if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{name} has {path.stat().st_size:,} bytes; an image file has at most {MAX_BYTES:,}")
+        raise ValueError(f"{short(name)} has {path.stat().st_size:,} bytes; an image file has at most {MAX_BYTES:,}")
     return path.read_bytes()
+
+
+def _not_there(path: Path, name: str) -> str:
+    if path.is_symlink():
+        return f"{short(name)} is a link to {short(os.readlink(path))}, and no file is there"
+    if path == Path(name):
+        return f"no such file: {short(name)}"
+    hint = "; write / between folders, not \\" if "\\" in name else ""
+    looked = f"looked for as {short(str(path), 300)}; paths are relative to the file that names them"
+    return f"no such file: {short(name)}, {looked}{hint}"
 
 
 def _inside(folder: Path, roots: Sequence[Path], name: str) -> Path:
     """The path of a file in a folder; a data set from elsewhere must not name files of this machine."""
     if "://" in name:
-        raise ValueError(f"{name} is a URL; download the images and give their paths")
+        raise ValueError(f"{short(name)} is a URL; download the images and give their paths")
     if "\0" in name:
-        raise ValueError(f"{name!r} is no path: it holds a NUL character")
-    rule = f"the path {name} leaves the folder {folder}; put the images in it and give paths relative to it"
-    if os.path.isabs(name) or PureWindowsPath(name).is_absolute():
+        raise ValueError(f"{short(name)!r} is no path: it holds a NUL character")
+    rule = f"the path {short(name)} leaves the folder {folder}; put the images in it and give paths relative to it"
+    if PureWindowsPath(name).is_absolute() and not os.path.isabs(name):
         raise ValueError(rule)
-    path = folder / name
+    path = folder / name  # an absolute name stands for itself
     try:
         real = path.resolve()
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{name} cannot be followed: {error}") from None
+        raise ValueError(f"{short(name)} cannot be followed: {getattr(error, 'strerror', None) or error}") from None
     if not any(real.is_relative_to(root) for root in roots):
         raise ValueError(rule)
     return path
