@@ -101,6 +101,8 @@ def encode_data(
 def _tell(report: ReadReport, path: str, say: Say) -> None:
     counts = report.counts
     say(f"{path}: {counts['rows']} rows" + (f", left out: {report.left_out}" if report.left_out else ""))
+    if report.note:
+        say(f"note: {report.note}")
     for message in report.bad:
         say(f"warning: skipped {message}")
     if counts["bad"] > len(report.bad):

@@ -301,7 +301,7 @@ LINES = [
 FOLDERS = [
     folders("empty-image", lambda data: (data / "l" / "b.png").write_bytes(b""),
             "l/b.png: the image is empty (0 bytes)"),
-    replace(folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "w/b.png", "l/b.png",
+    replace(folders("text-named-png", lambda data: (data / "l" / "b.png").write_text("hello"), "l/b.png",
                     "not an image file (5 bytes)"), decoded=True),
     folders("no-partner", lambda data: (data / "l" / "b.png").unlink(), "w/b.png: no partner", "named b in"),
     folders("two-images-of-one-stem", lambda data: (data / "w" / "b.webp").write_bytes(picture(3)), "b.png",

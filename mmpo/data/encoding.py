@@ -11,6 +11,7 @@ from torch import Tensor
 from mmpo.data.cache import TensorCache
 from mmpo.data.images import decode, to_pixels
 from mmpo.data.readers import ReadReport
+from mmpo.data.source_rows import side_place
 from mmpo.records import Group, Prompt
 
 EncodeImages = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -96,9 +97,9 @@ def encode_groups(
 
 def _decode_group(group: Group, latents: TensorCache, pixels: dict[str, Tensor], resolution: int) -> tuple[str, ...]:
     """Hashes of the group's images; `pixels` gets those that are neither cached nor in it yet."""
-    names = ("chosen", "rejected") if len(group.candidates) == 2 else range(len(group.candidates))
+    pair = len(group.candidates) == 2
     fresh, hashes = {}, []
-    for name, candidate in zip(names, group.candidates, strict=True):
+    for number, candidate in enumerate(group.candidates):
         key = candidate.image_hash
         hashes.append(key)
         if key in latents or key in pixels:
@@ -106,7 +107,8 @@ def _decode_group(group: Group, latents: TensorCache, pixels: dict[str, Tensor],
         try:
             fresh[key] = to_pixels(decode(candidate.image), resolution)
         except ValueError as error:
-            raise ValueError(f"{group.source}, {name}: {error}") from None
+            place = side_place(group.source, number) if pair else f"{group.source}, image {number}"
+            raise ValueError(f"{place}: {error}") from None
     pixels.update(fresh)
     return tuple(hashes)
 
