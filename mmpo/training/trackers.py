@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,8 +73,7 @@ class WeightsAndBiases:
     """
 
     def __init__(self, folder: Path, start: int, config: Mapping[str, Any], wandb: Any = None) -> None:
-        if wandb is None:
-            import wandb
+        wandb = wandb or import_module("wandb")
         self._wandb = wandb
         note = folder / "wandb.json"
         known = json.loads(note.read_text())["id"] if start and note.is_file() else None
