@@ -40,10 +40,10 @@ def upload(run: RunFiles, card: str, name: str, *, private: bool, api: Any = Non
     Raises:
         ValueError: not logged in, offline, not allowed, or the hub cannot be reached.
     """
-    import httpx
     from huggingface_hub import CommitOperationAdd, HfApi, constants
     from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
+    unreachable: Any = HfHubHTTPError.__bases__[0]  # of whichever HTTP client this huggingface_hub is built on
     if api is None and constants.is_offline_mode():
         raise ValueError("push: HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it")
     api = HfApi() if api is None else api
@@ -64,7 +64,7 @@ def upload(run: RunFiles, card: str, name: str, *, private: bool, api: Any = Non
             f"your token may not write to it; {LOGIN} with a token that may" if status in (401, 403) else str(error)
         )
         raise ValueError(f"push: the hub refused {name} ({status}): {' '.join(reason.split())}") from None
-    except (httpx.HTTPError, ConnectionError) as error:
+    except (unreachable, ConnectionError) as error:
         raise ValueError(f"push: the hub cannot be reached ({type(error).__name__}); try again when online") from None
     return str(address)
 
