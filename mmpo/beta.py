@@ -9,7 +9,7 @@ CONVENTIONS = {
 }
 
 
-SCALES = frozenset({"beta", "tau"})
+SCALES = frozenset({"beta", "tau", "beta_chosen", "beta_rejected"})
 """Options of losses that are stated in these conventions."""
 
 

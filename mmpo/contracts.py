@@ -28,6 +28,8 @@ class Batch:
         latent_std: [B, K, C, H, W], its deviation, in the same scale.
         condition: per name [B, 1 or K, ...]: one condition for all candidates of a group, or one each.
         null_condition: per name [...]: the empty prompt.
+        scores: [B, K], higher is better, for losses of lists; None where nothing asks for them.
+        mask: [B, K] bool, which candidates are there; None where all are. Others are copies that fill the tensor.
     """
 
     ids: Sequence[str]
@@ -36,6 +38,8 @@ class Batch:
     latent_std: Tensor
     condition: Condition
     null_condition: Condition
+    scores: Tensor | None = None
+    mask: Tensor | None = None
 
     @classmethod
     def of(
@@ -80,6 +84,8 @@ class Batch:
             latent_std=move(self.latent_std),
             condition={name: move(x) for name, x in self.condition.items()},
             null_condition={name: move(x) for name, x in self.null_condition.items()},
+            scores=None if self.scores is None else self.scores.to(device=device),  # type: ignore[call-overload]
+            mask=None if self.mask is None else self.mask.to(device=device),  # type: ignore[call-overload]
         )
 
 

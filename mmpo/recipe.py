@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from mmpo.loss_entry import Value, untrainable
+from mmpo.loss_names import resolve
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.suggest import one_of
 
@@ -122,6 +124,10 @@ class Data(_Section):
     resolution: Positive | None = Field(None, description="pixels; default: what the checkpoint was trained at")
     on_bad_row: Literal["skip", "error"] = Field("skip", description="skipped rows are counted and named")
     limit: Positive | None = Field(None, description="the first so many pairs")
+    list_scores: Literal["rank", "scores"] = Field(
+        "rank",
+        description="for losses of lists: ranks spread over [0, 1], or the numbers of the one reward as they are",
+    )
     cache: PathText | None = Field(None, description="folder of the latent and text caches; default: data.path/.cache")
     make: OwnSamples | None = None
 
@@ -146,18 +152,28 @@ class Method(_Section):
     prompt_dropout: Fraction = Field(0.0, description="share of pairs trained with the empty prompt")
     timesteps: tuple[Fraction, Fraction] = Field((0.0, 1.0), description="range of noise levels, 0 clean, 1 noise")
 
+    @field_validator("loss")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        """The name in the table; an alias is written out, a name of several papers answers with the choices."""
+        return resolve(name, LOSS_TABLE)
+
     @model_validator(mode="after")
     def _check_loss(self) -> Method:
-        entry = LOSS_TABLE.get(self.loss)
-        if entry is None:
-            raise ValueError(f"loss: {one_of(self.loss, LOSS_TABLE)}")
+        entry = LOSS_TABLE[self.loss]
+        reason = untrainable(entry)
+        if reason:
+            raise ValueError(f"loss: '{self.loss}' {reason}; `mmpo losses {self.loss}` says more")
         for name, value in (self.model_extra or {}).items():
             option = entry.options.get(name)
             if option is None:
                 valid = [*entry.options, *type(self).model_fields]
                 raise ValueError(f"{name}: not an option of loss '{self.loss}'; {one_of(name, valid)}")
-            if isinstance(value, bool) or not isinstance(value, int | float) or not option.above < value < float("inf"):
-                raise ValueError(f"{name}: expected a finite number above {option.above:g}, got {value!r}")
+            fault = option.fault(value)
+            if option.tokens_only and value != option.surrogate:
+                fault = f"is for log-likelihoods of tokens; leave it at {option.surrogate!r}"
+            if fault:
+                raise ValueError(f"{name}: {fault}")
         if self.beta_convention != "half_mean" and not entry.options:
             raise ValueError(f"beta_convention: loss '{self.loss}' has no beta to convert")
         if self.timesteps[0] >= self.timesteps[1]:
@@ -165,10 +181,10 @@ class Method(_Section):
         return self
 
     @property
-    def options(self) -> dict[str, float]:
+    def options(self) -> dict[str, Value]:
         """The loss's options as given, defaults of the surrogate filled in; β still in `beta_convention`."""
         given = self.model_extra or {}
-        return {name: float(given.get(name, o.surrogate)) for name, o in LOSS_TABLE[self.loss].options.items()}
+        return {name: o.read(given.get(name, o.surrogate)) for name, o in LOSS_TABLE[self.loss].options.items()}
 
 
 class Optim(_Section):

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from mmpo.loss_entry import Option, untrainable
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.recipe import Method, Recipe, RewardSpec
 from mmpo.recipe_files import parse_yaml
@@ -121,11 +122,17 @@ def _loss_options(given: Mapping[str, Any], indent: str) -> Iterator[str]:
     """The options of the loss that is named, beside its name."""
     loss = given.get("loss", Method.model_fields["loss"].default)
     for name, option in LOSS_TABLE[loss].options.items():
-        words = f"option of {loss}, above {option.above:g}; default {option.surrogate:g}"
+        words = f"option of {loss}{_bounds(option)}; default {flow(option.surrogate)}"
         if name in given:
             yield from _line(f"{indent}{name}: {flow(given[name])}", words, indent)
         else:
             yield from _line(f"{_as_comment(indent)}{name}: {flow(option.surrogate)}", words, indent)
+
+
+def _bounds(option: Option) -> str:
+    if option.choices:
+        return f", one of: {', '.join(option.choices)}"
+    return f",{option.bounds}" if option.bounds and not isinstance(option.default, bool) else ""
 
 
 def _instead_of_null(section: type[BaseModel], indent: str) -> Iterator[str]:
@@ -143,7 +150,10 @@ def _description(name: str, field: FieldInfo) -> list[str]:
     choices = [str(value) for value in _choices(field.annotation)]
     words = [field.description] if field.description else []
     if name == "loss":
-        return ["`mmpo losses` explains them", "one of: " + ", ".join(LOSS_TABLE)]
+        return [
+            "`mmpo losses` explains them",
+            "one of: " + ", ".join(name for name, entry in LOSS_TABLE.items() if not untrainable(entry)),
+        ]
     return [*words, *(["one of: " + ", ".join(choices)] if choices else [])]
 
 

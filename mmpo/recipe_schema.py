@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from mmpo.loss_entry import LossEntry, Option, untrainable
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.recipe import Recipe
 
+_LOWS = ("minimum", "exclusiveMinimum")  # at the same number the first lets more pass
 _BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
 
 
@@ -22,8 +24,8 @@ def recipe_schema() -> dict[str, Any]:
     method = schema["$defs"]["Method"]
     method["additionalProperties"] = False
     method["properties"]["loss"] |= {
-        "enum": list(LOSS_TABLE),
-        "description": "; ".join(f"{name}: {entry.title}" for name, entry in LOSS_TABLE.items()),
+        "enum": list(_trainable()),
+        "description": "; ".join(f"{name}: {entry.title}" for name, entry in _trainable().items()),
     }
     method["properties"] |= _loss_options()
     return {
@@ -39,19 +41,51 @@ def schema_json() -> str:
     return json.dumps(recipe_schema(), indent=2)
 
 
+def _trainable() -> dict[str, LossEntry]:
+    """The losses that a recipe can train with."""
+    return {name: entry for name, entry in LOSS_TABLE.items() if not untrainable(entry)}
+
+
 def _loss_options() -> dict[str, dict[str, Any]]:
     """The numbers that losses take, each with the losses that take it and their defaults for a denoiser."""
     found: dict[str, dict[str, Any]] = {}
-    for loss, entry in LOSS_TABLE.items():
+    for loss, entry in _trainable().items():
         for name, option in entry.options.items():
-            words = f"{loss} (default {option.surrogate:g}, above {option.above:g})"
+            shown = option.surrogate if isinstance(option.surrogate, bool | str) else f"{option.surrogate:g}"
+            words = f"{loss} (default {shown}{',' if option.bounds else ''}{option.bounds})"
             known = found.get(name)
             if known is None:
-                found[name] = {"type": "number", "exclusiveMinimum": option.above, "description": f"option of {words}"}
+                found[name] = {**_kind(option), "description": f"option of {words}"}
             else:
                 known["description"] += f", {words}"
-                known["exclusiveMinimum"] = min(known["exclusiveMinimum"], option.above)
+                found[name] = _wider(known, _kind(option))
     return found
+
+
+def _kind(option: Option) -> dict[str, Any]:
+    if option.choices:
+        return {"type": "string", "enum": list(option.choices)}
+    if isinstance(option.default, bool):
+        return {"type": "boolean"}
+    low = {"minimum": option.at_least} if option.at_least is not None else {"exclusiveMinimum": option.above}
+    bounds = {**low, "exclusiveMaximum": option.below}
+    return {"type": "number", **{key: value for key, value in bounds.items() if value is not None}}
+
+
+def _wider(known: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What either loss takes: bounds that they do not share are checked when the recipe is read."""
+    kept = {key: value for key, value in known.items() if key in ("type", "description") or other.get(key) == value}
+    lows = [(value, key) for side in (known, other) for key in _LOWS if (value := side.get(key)) is not None]
+    for key in _LOWS:
+        kept.pop(key, None)
+    if all(any(key in side for key in _LOWS) for side in (known, other)):
+        value, key = min(lows, key=lambda low: (low[0], _LOWS.index(low[1])))
+        kept[key] = value
+    if "exclusiveMaximum" in known and "exclusiveMaximum" in other:
+        kept["exclusiveMaximum"] = max(known["exclusiveMaximum"], other["exclusiveMaximum"])
+    if "enum" in known and "enum" in other:
+        kept["enum"] = sorted({*known["enum"], *other["enum"]})
+    return kept
 
 
 def _with_standard_bounds(node: Any) -> Any:

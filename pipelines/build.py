@@ -142,6 +142,7 @@ def build_run(
         folder=folder,
         identity=identity,
         preview=preview,
+        family=LOSS_TABLE[recipe.method.loss].family,
     )
     return run, type(pipeline)
 
@@ -264,9 +265,10 @@ def build_loss(recipe: Recipe, elements: int, say: Say) -> tuple[Callable[..., T
     """(the loss with its options bound, the scale of implied rewards). Prints β in every convention."""
     options = recipe.method.options
     for name in beta_units.SCALES & options.keys():
-        options[name] = beta_units.to_half_mean(options[name], recipe.method.beta_convention, elements)
-        say(f"{name} {beta_units.describe(options[name], elements)}")
-    scale = next(iter(options.values()), 1.0)
+        value = beta_units.to_half_mean(float(options[name]), recipe.method.beta_convention, elements)
+        options[name] = value
+        say(f"{name} {beta_units.describe(value, elements)}")
+    scale = next((float(options[name]) for name in options if name in beta_units.SCALES), 1.0)
     return partial(LOSSES[recipe.method.loss], **options), scale
 
 

@@ -34,11 +34,13 @@ def init(
     _say(write_recipe(recipe, output, memory=memory, model=model, data=data, force=force))
 
 
-def losses() -> None:
+def losses(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One loss, in full.")] = None,
+) -> None:
     """Lists the losses, their options and papers."""
-    from pipelines.listing import losses_lines
+    from pipelines.listing import loss_lines, losses_lines
 
-    _say(losses_lines())
+    _say(losses_lines() if name is None else loss_lines(name))
 
 
 def schema() -> None:

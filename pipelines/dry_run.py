@@ -53,7 +53,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     yield f"method       {recipe.method.loss} x {type(adapter).__name__} x {reference}"
     elements = config.latent_elements(resolution)
     for name in beta_units.SCALES & recipe.method.options.keys():
-        value = beta_units.to_half_mean(recipe.method.options[name], recipe.method.beta_convention, elements)
+        value = beta_units.to_half_mean(float(recipe.method.options[name]), recipe.method.beta_convention, elements)
         yield f"{name:<12} {beta_units.describe(value, elements)}"
     yield f"resolution   {resolution} pixels, {elements} latent numbers"
     yield f"steps        {recipe.train.steps} of {recipe.train.batch_size} pairs, {recipe.train.precision}"

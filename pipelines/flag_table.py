@@ -112,7 +112,7 @@ REFUSED = {
     "hub_token": "a token on the command line can be read by others; run hf auth login, or set HF_TOKEN",
     "dataset_config_name": "not supported; give the folder or the files of that configuration as data.path",
     "dataset_config": "not supported; give the folder or the files of that configuration as data.path",
-    "label_smoothing": "no loss has it; leave it out (`mmpo losses` lists the losses and their options)",
+    "label_smoothing": "it is the loss conservative_dpo here: method.loss=conservative_dpo method.epsilon=VALUE",
     "trust_remote_code": "never: code that comes with a checkpoint or a data set is not run; leave it out",
     "torch_compile": "not supported yet; leave it out",
     "overwrite_output_dir": "a run never overwrites another; choose another folder with output=FOLDER",

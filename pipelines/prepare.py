@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from mmpo.data.cache import TensorCache
 from mmpo.data.encoding import Caches, EncodedRow, encode_groups
 from mmpo.data.readers import OpenPairs, ReadReport, open_pairs, read_open
+from mmpo.loss_table import LOSS_TABLE
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import encode_images, long_prompts
 from mmpo.models.loading import weights_hash
@@ -69,7 +70,8 @@ def encode_data(
             say(f"warning: a damaged cache file is computed again: {dropped}")
         report = ReadReport()
         opened = opened or open_pairs(data.path, **pair_options(data))
-        groups = read_open(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
+        lists = LOSS_TABLE[recipe.method.loss].family == "list"
+        groups = read_open(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report, lists=lists)
         total = min((n for n in (data.limit, report.total) if n is not None), default=0)
         done = Counter[str]()
         with Console(total, start=0, enabled=accelerator.is_main_process, title="encode") as console:
@@ -85,6 +87,7 @@ def encode_data(
                 partial(config.family.encode_prompts, pipeline),
                 resolution=resolution,
                 on_bad_row=data.on_bad_row,
+                score_by=data.list_scores,
                 report=report,
                 progress=encoded,
             )

@@ -228,7 +228,7 @@ def _citations(run: RunFiles) -> str:
     if not papers:
         return ""
     items = "".join(
-        f'<li>{text(CITATIONS[paper].authors[0])} et al., <a href="https://arxiv.org/abs/{text(paper)}" '
+        f'<li>{text(CITATIONS[paper].byline)}<a href="https://arxiv.org/abs/{text(paper)}" '
         f'rel="noreferrer">{text(CITATIONS[paper].title)}</a>, {CITATIONS[paper].year}</li>'
         for paper in papers
     )

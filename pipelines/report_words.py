@@ -25,7 +25,9 @@ def method_title(recipe: Recipe) -> str:
 def cell(recipe: Recipe) -> str:
     """The cell of the table of methods: loss × log-likelihood × reference, with the loss's options."""
     method = recipe.method
-    options = ", ".join(f"{name} {value:g}" for name, value in method.options.items())
+    options = ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in method.options.items()
+    )
     if options and method.beta_convention != "half_mean":
         options += f" ({method.beta_convention})"
     loss = f"{method.loss} ({options})" if options else method.loss

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from mmpo.loss_entries import basic, reference
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.losses import LOSSES, PairLogps
 
-each_loss = pytest.mark.parametrize("name", sorted(LOSSES))
-needing_reference = pytest.mark.parametrize("name", [name for name, e in LOSS_TABLE.items() if e.needs_reference])
+PAIRS = sorted(basic.ENTRIES.keys() | reference.ENTRIES.keys())
+"""Losses of log-ratios and nothing more; the other families have contract tests of their own over their tables."""
+every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
+each_loss = pytest.mark.parametrize("name", PAIRS)
+needing_reference = pytest.mark.parametrize("name", [name for name in PAIRS if LOSS_TABLE[name].needs_reference])
 
 
-def defaults(name: str) -> dict[str, float]:
+def defaults(name: str) -> dict[str, Any]:
     """A loss's options for sums over tokens."""
     return {option: value.default for option, value in LOSS_TABLE[name].options.items()}
+
+
+def others(name: str) -> dict[str, Any]:
+    """Other values that its options may have: 1.3, or the middle between the bounds, or the last choice."""
+    values: dict[str, Any] = {}
+    for option, bounds in LOSS_TABLE[name].options.items():
+        if bounds.choices:
+            values[option] = bounds.choices[-1]
+        elif isinstance(bounds.default, bool):
+            values[option] = not bounds.default
+        else:
+            low = bounds.at_least if bounds.at_least is not None else bounds.above or 0.0
+            values[option] = (low + bounds.below) / 2 if bounds.below is not None else 1.3
+    return values
 
 
 def pair(chosen: object, rejected: object, dtype: torch.dtype = torch.float64) -> PairLogps:
@@ -28,15 +47,17 @@ def pair(chosen: object, rejected: object, dtype: torch.dtype = torch.float64) -
 def random_pairs(count: int = 8, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> tuple[PairLogps, PairLogps]:
     """Policy and reference around −20, log-ratios of either sign."""
     values = torch.randn(4, count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 20
-    return pair(values[0], values[1], dtype), pair(values[2], values[3], dtype)
+    lengths = torch.arange(count) % 5 + 4, torch.arange(count) % 3 + 6
+    policy, reference = pair(values[0], values[1], dtype), pair(values[2], values[3], dtype)
+    return PairLogps(*policy[:2], *lengths), PairLogps(*reference[:2], *lengths)
 
 
 def value_and_gradients(
-    loss: Callable[..., Tensor], policy: PairLogps, reference: PairLogps | None, **options: float
+    loss: Callable[..., Tensor], policy: PairLogps, reference: PairLogps | None, **options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss [B] and its derivatives by chosen and rejected, each [B] (a sum over B separates them)."""
     leaves = [side.detach().clone().requires_grad_() for side in policy[:2]]
-    value = loss(PairLogps(*leaves), reference, **options)
+    value = loss(PairLogps(*leaves, *policy[2:]), reference, **options)
     chosen, rejected = torch.autograd.grad(value.sum(), leaves, allow_unused=True, materialize_grads=True)
     return value.detach(), chosen, rejected
 

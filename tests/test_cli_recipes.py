@@ -26,7 +26,7 @@ def test_an_unknown_key_in_a_process_of_its_own(recipe_file: Path) -> None:
     [
         (["train.steps=many"], ["train.steps", "valid integer", "'many'"]),
         (["train.steps"], ["override 'train.steps'", "section.key=value"]),
-        (["method.loss=dop"], ["loss: unknown name 'dop'", "did you mean 'dpo'?"]),
+        (["method.loss=dppo"], ["loss: unknown name 'dppo'", "did you mean 'dpo'?"]),
         (["model.lora=null", "method.reference=adapters_off", "--dry-run"], ["method.reference", "frozen_copy"]),
     ],
     ids=["type", "no value", "loss", "reference"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -199,3 +200,14 @@ def test_the_share_of_dropped_prompts(many: Batch, kind: Any) -> None:
     assert draws[1.0].drop_prompt.all()
     assert torch.equal(draws[0.0].noise, draws[0.2].noise)
     assert torch.equal(draws[0.0].time, draws[0.2].time)
+
+
+def test_filling_a_list_up_changes_no_noise() -> None:
+    """A list of two in a batch whose longest has four sees what it sees alone."""
+    batch = make_batch(count=3)
+    longer = replace(batch, latent_mean=torch.cat([batch.latent_mean] * 2, 1), latent_std=batch.latent_std)
+    short, long = (Denoising(ALPHAS).draw(x, seed=3, visit=0) for x in (batch, longer))
+    count = batch.latent_mean.shape[1]
+    assert long.posterior_noise.shape[1] == 2 * count
+    assert torch.equal(short.posterior_noise, long.posterior_noise[:, :count])
+    assert torch.equal(short.noise, long.noise)

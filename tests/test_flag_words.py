@@ -43,7 +43,7 @@ def test_short_names_set_the_same_keys(base: str) -> None:
     recipe = read(base, *typed.split())
     assert (recipe.optim.lr, recipe.train.steps, recipe.train.batch_size) == (3e-5, 7, 6)
     assert (recipe.train.precision, recipe.model.path, recipe.data.path) == ("fp16", "a/b", "c/d")
-    assert (recipe.output, recipe.method.loss, recipe.method.options) == ("runs/y", "ipo", {"tau": 9.0})
+    assert (recipe.output, recipe.method.loss, recipe.method.options["tau"]) == ("runs/y", "ipo", 9.0)
     assert overrides("-o=runs/z") == overrides("--output", "runs/z") == ["output=runs/z"]
     assert "train.steps = epochs x pairs / train.batch_size" in refusal("--epochs", "3")
     assert "expected a value" in refusal("-o")

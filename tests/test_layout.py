@@ -176,6 +176,7 @@ def test_pipelines_load_rewards_by_name() -> None:
 def torch_free() -> list[str]:
     """Modules that must be importable in no time, because the command line needs them before anything is valid."""
     light = ["recipe", "recipe_files", "recipe_comments", "recipe_schema", "records", "loss_table", "suggest", "files"]
+    light += ["loss_entry", "loss_names", "citation"]
     programs = ["cli", "cli_runs", "cli_tools", "data_cli", "doctor", "environment", "flags", "flag_table"]
     programs += ["flag_meanings", "init", "launch", "listing", "presets", "prompts"]
     return [*(f"mmpo.{name}" for name in [*light, "beta", "citations"]), *(f"pipelines.{name}" for name in programs)]

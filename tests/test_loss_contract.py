@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loss_cases import defaults, each_loss, needing_reference, pair, random_pairs, value_and_gradients
+from loss_cases import PAIRS, defaults, each_loss, needing_reference, others, pair, random_pairs, value_and_gradients
 
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.losses import LOSSES, PairLogps
 
 each_option = pytest.mark.parametrize(
-    ("name", "option"), [(name, option) for name, entry in sorted(LOSS_TABLE.items()) for option in entry.options]
+    ("name", "option"), [(name, option) for name in PAIRS for option in LOSS_TABLE[name].options]
 )
 
 
@@ -23,7 +23,7 @@ def test_one_value_per_pair_and_no_coupling_between_pairs(name: str, count: int)
     values = LOSSES[name](policy, reference, **defaults(name))
     assert values.shape == (count,)
     for i in range(count):
-        one = [PairLogps(x.chosen[i : i + 1], x.rejected[i : i + 1]) for x in (policy, reference)]
+        one = [PairLogps(*(part[i : i + 1] for part in x)) for x in (policy, reference)]
         assert torch.equal(LOSSES[name](*one, **defaults(name)), values[i : i + 1])
     assert all(torch.equal(a, b) for a, b in zip(before, (*policy[:2], *reference[:2]), strict=True))
 
@@ -49,8 +49,8 @@ def test_arithmetic_is_float32_or_better(name: str, dtype: torch.dtype) -> None:
 def test_a_reference_in_half_precision_does_not_lower_the_policys(name: str) -> None:
     """Mixed dtypes meet in the better one."""
     policy, reference = random_pairs()
-    rough = PairLogps(*(side.bfloat16() for side in reference[:2]))
-    same = PairLogps(*(side.bfloat16().double() for side in reference[:2]))
+    rough = PairLogps(*(side.bfloat16() for side in reference[:2]), *reference[2:])
+    same = PairLogps(*(side.bfloat16().double() for side in reference[:2]), *reference[2:])
     got = LOSSES[name](policy, rough, **defaults(name))
     torch.testing.assert_close(got, LOSSES[name](policy, same, **defaults(name)), rtol=1e-12, atol=0)
 
@@ -60,8 +60,10 @@ def test_gradient_is_the_derivative(name: str) -> None:
     """Finite differences in float64; random log-ratios keep clear of the kinks at δ_l = 0 and β·Δ = 1."""
     policy, reference = random_pairs()
     leaves = [side.requires_grad_() for side in policy[:2]]
-    for options in (defaults(name), dict.fromkeys(defaults(name), 1.3)):
-        torch.autograd.gradcheck(lambda *sides, o=options: LOSSES[name](PairLogps(*sides), reference, **o), leaves)
+    for options in (defaults(name), others(name)):
+        torch.autograd.gradcheck(
+            lambda *sides, o=options: LOSSES[name](PairLogps(*sides, *policy[2:]), reference, **o), leaves
+        )
 
 
 @each_loss
@@ -84,7 +86,7 @@ def test_no_gradient_through_the_reference(name: str) -> None:
     policy, reference = random_pairs()
     leaves = [side.requires_grad_() for side in policy[:2]]
     attached = PairLogps(*(r + 3 * (leaf - leaf.detach()) for r, leaf in zip(reference[:2], leaves, strict=True)))
-    values = LOSSES[name](PairLogps(*leaves), attached, **defaults(name))
+    values = LOSSES[name](PairLogps(*leaves, *policy[2:]), PairLogps(*attached[:2], *reference[2:]), **defaults(name))
     got = torch.autograd.grad(values.sum(), leaves)
     expected = value_and_gradients(LOSSES[name], policy, reference, **defaults(name))[1:]
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
@@ -118,15 +120,26 @@ def test_need_of_a_reference_is_as_the_table_says(name: str) -> None:
     if LOSS_TABLE[name].needs_reference:
         with pytest.raises(ValueError, match="reference: expected"):
             LOSSES[name](policy, None, **defaults(name))
-        shifted = PairLogps(reference.chosen + 0.3, reference.rejected)
+        shifted = reference._replace(chosen=reference.chosen + 0.3)
         assert not torch.equal(*(LOSSES[name](policy, x, **defaults(name)) for x in (reference, shifted)))
     else:
         assert torch.equal(*(LOSSES[name](policy, x, **defaults(name)) for x in (reference, None)))
 
 
 @each_option
-@pytest.mark.parametrize("value", [0.0, -0.1, float("inf"), float("nan")])
-def test_options_must_be_positive(name: str, option: str, value: float) -> None:
-    """β ≤ 0 would train against the preferences; the error names the option and what came."""
-    with pytest.raises(ValueError, match=rf"{option}: expected .* above 0, got {value}"):
-        LOSSES[name](*random_pairs(), **{option: value})
+def test_options_out_of_bounds_are_refused(name: str, option: str) -> None:
+    """β ≤ 0 would train against the preferences; the error names the option, what was expected and what came."""
+    bounds = LOSS_TABLE[name].options[option]
+    wrong: list[object] = ["no such name"] if bounds.choices else [float("inf"), float("nan")]
+    if isinstance(bounds.default, bool):
+        return  # a switch: Python's own truth
+    if bounds.at_least is not None:
+        wrong.append(bounds.at_least - 0.1)
+    elif bounds.above is not None and not bounds.choices:
+        wrong += [bounds.above, bounds.above - 0.1]
+    if bounds.below is not None:
+        wrong.append(bounds.below)
+    for value in wrong:
+        assert bounds.fault(value), value
+        with pytest.raises(ValueError, match=rf"{option}: expected .*got '?{value}"):
+            LOSSES[name](*random_pairs(), **{**defaults(name), option: value})

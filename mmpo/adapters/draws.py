@@ -42,7 +42,8 @@ def draw_groups(
         # different precisions see the same draws.
         times.append(torch.rand((), generator=generator(seed, group, number, "time"), dtype=torch.float64))
         noises.append(torch.randn(latent, generator=generator(seed, group, number, "noise")))
-        posteriors.append(torch.randn([candidates, *latent], generator=generator(seed, group, number, "posterior")))
+        one_by_one = generator(seed, group, number, "posterior")  # so that filling a list up changes no noise
+        posteriors.append(torch.stack([torch.randn(latent, generator=one_by_one) for _ in range(candidates)]))
         drops.append(torch.rand((), generator=generator(seed, group, number, "drop")) < prompt_dropout)
     low, high = band
     assert count == len(times)

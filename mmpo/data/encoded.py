@@ -11,7 +11,7 @@ from mmpo.data.encoding import Caches, EncodedRow
 
 
 class EncodedGroups:
-    """A sequence of groups with equal K, read from the caches when asked for.
+    """A sequence of groups, read from the caches when asked for; shorter lists of a batch are filled up and masked.
 
     Args:
         rows: the index.
@@ -33,7 +33,10 @@ class EncodedGroups:
             visits: how often each was visited before; one number stands for all.
         """
         rows = [self.rows[index] for index in indices]
-        latents = [[self._caches.latents.get(image) for image in row.images] for row in rows]
+        longest = max(len(row.images) for row in rows)
+        filled = [[*row.images, *[row.images[-1]] * (longest - len(row.images))] for row in rows]
+        latents = [[self._caches.latents.get(image) for image in images] for images in filled]
+        there = torch.tensor([[k < len(row.images) for k in range(longest)] for row in rows])
         texts = [self._caches.texts.get(row.prompt.text) for row in rows]
         null = self._caches.texts.get("")
         return Batch(
@@ -43,4 +46,6 @@ class EncodedGroups:
             latent_std=torch.stack([torch.stack([x["std"] for x in group]) for group in latents]),
             condition={name: torch.stack([text[name] for text in texts]).unsqueeze(1) for name in null},
             null_condition=dict(null),
+            scores=torch.tensor([[*row.scores, *[0.0] * (longest - len(row.scores))] for row in rows]),
+            mask=there,
         )

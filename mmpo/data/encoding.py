@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,12 +28,14 @@ class EncodedRow:
         prompt: its prompt.
         images: K image hashes, best first.
         source: file and row.
+        scores: K numbers, higher is better; empty where the group says nothing but its order.
     """
 
     id: str
     prompt: Prompt
     images: tuple[str, ...]
     source: str
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def encode_groups(
     resolution: int,
     batch_size: int = 16,
     on_bad_row: str = "skip",
+    score_by: str = "rank",
     report: ReadReport | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[EncodedRow]:
@@ -64,6 +68,7 @@ def encode_groups(
         resolution: pixels per side.
         batch_size: groups per encoder call.
         on_bad_row: "skip" counts a group with an unreadable image; "error" raises ValueError.
+        score_by: what lists are scored by, see `list_scores`.
         progress: is told how many groups are done.
     """
     report = report if report is not None else ReadReport()
@@ -82,7 +87,7 @@ def encode_groups(
                 continue
             if group.id in rows:
                 report.counts["duplicates"] += 1
-            rows[group.id] = EncodedRow(group.id, group.prompt, hashes, group.source)
+            rows[group.id] = EncodedRow(group.id, group.prompt, hashes, group.source, list_scores(group, score_by))
         if pixels:
             mean, std = encode_images(torch.stack(list(pixels.values())))
             caches.latents.add(list(pixels), {"mean": mean, "std": std})
@@ -93,6 +98,27 @@ def encode_groups(
     caches.latents.flush()
     caches.texts.flush()
     return list(rows.values())
+
+
+def list_scores(group: Group, by: str = "rank") -> tuple[float, ...]:
+    """K numbers for losses of lists, higher is better.
+
+    Args:
+        by: "rank" spreads the ranks over [0, 1], the best 1; "scores" takes the numbers of the group's one reward.
+    Raises:
+        ValueError: there are no such scores.
+    """
+    if by == "scores":
+        values = next(iter(group.scores.values()), None) if len(group.scores) == 1 else None
+        if values is None or not all(value is not None and math.isfinite(value) for value in values):
+            found = len(group.scores)
+            raise ValueError(
+                f"{group.source}: data.list_scores: scores needs those of one reward, found {found}; use rank"
+            )
+        return tuple(float(value) for value in values if value is not None)
+    rank = list(group.rank) if group.rank is not None else list(range(1, len(group.candidates) + 1))
+    low, high = min(rank), max(rank)
+    return tuple((high - value) / (high - low) if high > low else 0.0 for value in rank)
 
 
 def _decode_group(group: Group, latents: TensorCache, pixels: dict[str, Tensor], resolution: int) -> tuple[str, ...]:

@@ -21,11 +21,13 @@ class Format:
         name: as recipes name it.
         columns: needed for this format, "a|b" means either; the first match in the table wins.
         read: row -> a pair, or None for a tie. A ValueError names what is wrong with the row.
+        read_list: row -> all candidates, best first, where the format has more than two.
     """
 
     name: str
     columns: tuple[str, ...]
     read: Callable[[Row], Group | None]
+    read_list: Callable[[Row], Group | None] | None = None
 
     def missing(self, columns: Sequence[str] | Mapping[str, Any]) -> list[str]:
         """What these columns lack for this format."""
@@ -35,6 +37,10 @@ class Format:
     def needs(self) -> str:
         """The columns, for a message."""
         return f"{self.name} needs {', '.join(need.replace('|', ' or ') for need in self.columns)}"
+
+
+Listed = tuple[str, Sequence[bytes], Sequence[float], tuple[Any, ...], Mapping[str, Sequence[float]]]
+"""Of a ranked row: prompt, images, their order (lowest is best), what the id is made of, scores by reward."""
 
 
 def _read_pairs(row: Row) -> Group:
@@ -76,6 +82,14 @@ def _read_pick_a_pic(row: Row) -> Group | None:
 
 def _read_ranked(row: Row) -> Group | None:
     """By `rank`, 1 is best; without that column by `scores` of one reward, the highest is best."""
+    return _best_and_worst(row, *_ranked(row))
+
+
+def _read_ranked_list(row: Row) -> Group | None:
+    return _whole_list(row, *_ranked(row))
+
+
+def _ranked(row: Row) -> Listed:
     text, images = caption(row.values, "prompt"), row.images("images")
     if len(images) < 2:
         raise ValueError(f"column 'images' holds {len(images)} images; a ranked list has at least 2")
@@ -86,7 +100,7 @@ def _read_ranked(row: Row) -> Group | None:
         name, given = _one_reward(row.values.get("scores"))
         scores[name] = finites({"scores": given}, "scores", len(images))
         order = [-score for score in scores[name]]
-    return _best_and_worst(row, text, images, order, ("ranked", row.values.get("id")), scores)
+    return text, images, order, ("ranked", row.values.get("id")), scores
 
 
 def _one_reward(scores: Any) -> tuple[str, Any]:
@@ -105,11 +119,19 @@ def _one_reward(scores: Any) -> tuple[str, Any]:
 
 def _read_image_reward(row: Row) -> Group | None:
     """ImageRewardDB: 1 is best, ties allowed."""
+    return _best_and_worst(row, *_image_reward(row))
+
+
+def _read_image_reward_list(row: Row) -> Group | None:
+    return _whole_list(row, *_image_reward(row))
+
+
+def _image_reward(row: Row) -> Listed:
     text, images = caption(row.values, "prompt"), row.images("generations")
     if len(images) < 2:
         raise ValueError(f"column 'generations' holds {len(images)} images; a ranked list has at least 2")
     order = finites(row.values, "ranking", len(images))
-    return _best_and_worst(row, text, images, order, ("image_reward", row.values.get("id")))
+    return text, images, order, ("image_reward", row.values.get("id")), {}
 
 
 def _read_hpdv2(row: Row) -> Group | None:
@@ -150,10 +172,10 @@ FORMATS = {
     for fmt in (
         Format("pairs", ("prompt", "chosen", "rejected"), _read_pairs),
         Format("pick_a_pic", ("caption", "jpg_0", "jpg_1", "label_0"), _read_pick_a_pic),
-        Format("ranked", ("prompt", "images", "rank|scores"), _read_ranked),
+        Format("ranked", ("prompt", "images", "rank|scores"), _read_ranked, _read_ranked_list),
         Format("hpdv3", ("prompt", "path1", "path2"), _read_hpdv3),
         Format("hpdv2", ("prompt", "file_path", "human_preference"), _read_hpdv2),
-        Format("image_reward", ("prompt", "generations", "ranking"), _read_image_reward),
+        Format("image_reward", ("prompt", "generations", "ranking"), _read_image_reward, _read_image_reward_list),
         Format("votes", ("prompt", "image1", "image2", "votes_image1", "votes_image2"), _read_votes),
     )
 }
@@ -191,6 +213,29 @@ def _best_and_worst(
         return None
     kept = {reward: [values[k] for k in ends] for reward, values in (scores or {}).items()}
     return _pair(row, text, [images[k] for k in ends], best=0, name=name, scores=kept)
+
+
+def _whole_list(
+    row: Row,
+    text: str,
+    images: Sequence[bytes],
+    order: Sequence[float],
+    name: tuple[Any, ...],
+    scores: Mapping[str, Sequence[float]],
+) -> Group | None:
+    """All images, the best first; ranks count from 1, equal numbers share one. None where all are equal."""
+    if min(order) == max(order):
+        return None
+    places = sorted(range(len(images)), key=lambda k: order[k])
+    ranks = [1 + sum(other < order[k] for other in order) for k in places]
+    return Group(
+        id=content_id("list", *name, text, *(bytes_hash(images[k]) for k in places)),
+        prompt=Prompt(text, label(row.values.get("key")), label(row.values.get("split"))),
+        candidates=[Candidate(images[k]) for k in places],
+        scores={reward: [values[k] for k in places] for reward, values in scores.items()},
+        rank=ranks,
+        source=row.place,
+    )
 
 
 def _pair(

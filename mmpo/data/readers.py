@@ -145,9 +145,20 @@ def read_pairs(
 
 
 def read_open(
-    opened: OpenPairs, *, limit: int | None = None, on_bad_row: str = "skip", report: ReadReport | None = None
+    opened: OpenPairs,
+    *,
+    limit: int | None = None,
+    on_bad_row: str = "skip",
+    report: ReadReport | None = None,
+    lists: bool = False,
 ) -> Iterator[Group]:
-    """The pairs of rows that were found before; arguments as of `read_pairs`."""
+    """The pairs of rows that were found before; arguments as of `read_pairs`.
+
+    Args:
+        lists: all candidates of a ranked row, and not its best and worst alone.
+    """
+    if lists and opened.format.read_list is not None:
+        opened = replace(opened, format=replace(opened.format, read=opened.format.read_list))
     report = report if report is not None else ReadReport()
     report.total, report.note = opened.source.total, opened.source.note
     return _pairs(opened, limit, on_bad_row, report)

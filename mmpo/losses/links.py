@@ -19,3 +19,8 @@ def hinge(z: Tensor) -> Tensor:
 def square(z: Tensor, target: float | Tensor) -> Tensor:
     """(z − target)²: pulls the logit to a target from both sides."""
     return (z - target).square()
+
+
+def sigmoid(z: Tensor) -> Tensor:
+    """1 − σ(z), as σ(−z): between 0 and 1, and flat both where the logit is solved and where it is hopeless."""
+    return (-z).sigmoid()

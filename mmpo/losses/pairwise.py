@@ -10,16 +10,8 @@ from torch import Tensor
 
 from mmpo.losses.links import hinge as hinge_link
 from mmpo.losses.links import logistic, square
-from mmpo.losses.sides import positive_ratio, ratio, ratios
+from mmpo.losses.sides import difference, mean_difference, positive_ratio, ratio
 from mmpo.losses.types import PairLogps, check_pair, check_positive, precise
-
-
-def _difference(policy: PairLogps, reference: PairLogps | None) -> Tensor:
-    """Δ [B], after the checks that every loss of the difference shares."""
-    check_pair(policy, reference, needs_reference=True)
-    assert reference is not None
-    chosen, rejected = ratios(policy, reference)
-    return chosen - rejected
 
 
 def dpo(policy: PairLogps, reference: PairLogps | None, *, beta: float) -> Tensor:
@@ -35,15 +27,17 @@ def dpo(policy: PairLogps, reference: PairLogps | None, *, beta: float) -> Tenso
         Wallace et al., Diffusion Model Alignment Using DPO, arXiv 2311.12908, eq. 14 and S4 (the ½ is in logp).
     """
     check_positive("beta", beta)
-    return logistic(beta * _difference(policy, reference))
+    return logistic(beta * difference(policy, reference))
 
 
-def ipo(policy: PairLogps, reference: PairLogps | None, *, tau: float) -> Tensor:
+def ipo(policy: PairLogps, reference: PairLogps | None, *, tau: float, length_normalized: bool = False) -> Tensor:
     """Identity preference optimisation: (Δ − 1/(2τ))².
 
     Args:
         policy, reference: log-likelihoods [B], summed (not averaged) over tokens.
         tau: strength of the regularisation, > 0; the target log-ratio difference is 1/(2τ).
+        length_normalized: divides each side's log-ratio by its number of tokens first, so Δ = δ_w/n_w − δ_l/n_l; then
+            the policy's lengths are needed. Published code does either; the paper has no length.
     Returns:
         [B], in squared log-likelihood units. Under the denoising surrogate Δ is about 1/τ ~ 1e-4, so values and
         gradients are about 1/τ² ~ 1e-8: use `method.weight: 1.0e+7` there, or AdamW's ε swallows the gradient.
@@ -52,7 +46,8 @@ def ipo(policy: PairLogps, reference: PairLogps | None, *, tau: float) -> Tensor
         arXiv 2310.12036, eq. 17.
     """
     check_positive("tau", tau)
-    return square(_difference(policy, reference), 1 / (2 * tau))
+    delta = mean_difference(policy, reference) if length_normalized else difference(policy, reference)
+    return square(delta, 1 / (2 * tau))
 
 
 def hinge(policy: PairLogps, reference: PairLogps | None, *, beta: float) -> Tensor:
@@ -68,7 +63,7 @@ def hinge(policy: PairLogps, reference: PairLogps | None, *, beta: float) -> Ten
         Preference Optimization, arXiv 2309.06657, eq. 9 (on the normalised log-ratio).
     """
     check_positive("beta", beta)
-    return hinge_link(beta * _difference(policy, reference))
+    return hinge_link(beta * difference(policy, reference))
 
 
 def minor_dpo(policy: PairLogps, reference: PairLogps | None, *, beta: float) -> Tensor:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mmpo.contracts import Adapter, Predict, Reference
-from mmpo.losses.types import PairLogps
 from mmpo.recipe import Recipe
 from mmpo.training.heldout import Groups
 
@@ -32,7 +31,7 @@ class Run:
         bind: module -> `predict(x_t, timesteps, condition)`.
         adapter: how the model says log-likelihood.
         reference: the frozen model, or None for losses without one.
-        loss: `(policy, reference) -> [B]`, options bound, weight not applied.
+        loss: `(policy, reference, ...) -> [B]`, options bound, weight not applied.
         scale: β (or its like) by which log-ratios become implied rewards.
         train: training groups.
         held_out: held-out groups, possibly none.
@@ -41,6 +40,7 @@ class Run:
         recipe: the resolved recipe.
         folder: of the run.
         identity: hashes that a resume must find unchanged: base weights, training rows, held-out rows.
+        family: of the loss, which says what it is called with: pairs, or lists with scores and mask.
         preview: draws the policy's samples, or None; called on the main process alone.
     """
 
@@ -49,7 +49,7 @@ class Run:
     bind: Callable[[nn.Module], Predict]
     adapter: Adapter
     reference: Reference | None
-    loss: Callable[[PairLogps, PairLogps | None], Tensor]
+    loss: Callable[..., Tensor]
     scale: float
     train: Groups
     held_out: Groups
@@ -59,6 +59,7 @@ class Run:
     folder: Path
     identity: Mapping[str, Any]
     preview: Preview | None = None
+    family: str = "pair"
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name."""

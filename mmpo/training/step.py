@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmpo.contracts import Batch, Draw
 from mmpo.losses.diagnostics import accuracies, implied_rewards
 from mmpo.losses.types import PairLogps
+from mmpo.training.heldout import ends
 from mmpo.training.order import MicroBatch
 from mmpo.training.run import Run
 
@@ -39,6 +40,13 @@ def as_pair(logps: Tensor) -> PairLogps:
     return PairLogps(chosen=logps[:, 0], rejected=logps[:, 1])
 
 
+def loss_values(run: Run, policy: Tensor, reference: Tensor | None, batch: Batch) -> Tensor:
+    """The loss per group [B] of log-likelihoods [B, K], called as its family is."""
+    if run.family == "list":
+        return run.loss(policy, reference, scores=batch.scores, mask=batch.mask)
+    return run.loss(as_pair(policy), as_pair(reference) if reference is not None else None)
+
+
 def forward_backward(run: Run, module: nn.Module, micro: list[MicroBatch]) -> dict[str, Tensor]:
     """Accumulates the gradient of the mean loss over this process's share of the global batch.
 
@@ -52,13 +60,15 @@ def forward_backward(run: Run, module: nn.Module, micro: list[MicroBatch]) -> di
     for number, part in enumerate(micro):
         batch = run.train.batch(part.indices, part.visits).to(run.accelerator.device, run.dtype)
         draw = run.adapter.draw(batch, run.recipe.train.seed)
-        reference = as_pair(reference_logps(run, batch, draw)) if run.reference is not None else None
+        reference = reference_logps(run, batch, draw) if run.reference is not None else None
         last = number == len(micro) - 1
         with nullcontext() if last else run.accelerator.no_sync(module):
-            policy = as_pair(policy_logps(run, module, batch, draw))
-            loss = run.loss(policy, reference).mean() * run.recipe.method.weight
+            policy = policy_logps(run, module, batch, draw)
+            loss = loss_values(run, policy, reference, batch).mean() * run.recipe.method.weight
             run.accelerator.backward(loss / len(micro))
-        for name, value in _metrics(run, loss, policy, reference).items():
+        best_worst = as_pair(ends(policy, batch.mask))
+        against = as_pair(ends(reference, batch.mask)) if reference is not None else None
+        for name, value in _metrics(run, loss, best_worst, against).items():
             total[name] = total.get(name, torch.zeros_like(value)) + value / len(micro)
     return total
 

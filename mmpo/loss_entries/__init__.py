@@ -1,0 +1,1 @@
+"""The rows of the table of losses, a file a family. No torch."""
