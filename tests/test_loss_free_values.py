@@ -47,7 +47,7 @@ def test_golden_values(
     −1.5. Logistic losses: softplus(−z), derivative by l_w −∂z/∂l_w / (1 + e^z). Odds at l̄ = −1.5: p = 0.22313,
     o = −1.5 − log(1 − p) = −1.24755; at A the two odds agree, so ORPO is 1.5 + 0.1·ln 2 with derivative
     −1/8 − 0.1·½/(8·(1 − p)). ASFT: 1.5·1.1 − 0.1·log(1 − p). The gold answer has nll 1.2. The numbers were also
-    obtained by running the methods' published code where it can be had (all but RSO, maximum preference and ASFT).
+    obtained by running the methods' published code, but for RSO, maximum preference, ASFT and CPO's second term.
     """
     policy, reference = three(case)
     extra = {"gold_nll": torch.tensor([1.2], dtype=torch.float64)} if name == "triple_po" else {}

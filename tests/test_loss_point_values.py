@@ -50,10 +50,7 @@ def test_kto_golden_values() -> None:
     ids=["A", "B"],
 )
 def test_kto_golden_pairs(deltas: tuple[float, float], value: float, chosen: float, rejected: float) -> None:
-    """A pair as two samples at z0 = 0.2. A: σ(−0.08) + σ(−0.07); B: σ(0.1) + σ(0.02); derivatives ∓β·σ(u)·σ(−u).
-
-    The values were also obtained with a second implementation of the formula.
-    """
+    """A pair as two samples at z0 = 0.2. A: σ(−0.08) + σ(−0.07); B: σ(0.1) + σ(0.02); derivatives ∓β·σ(u)·σ(−u)."""
     policy = numbers(*deltas).requires_grad_()
     labels = torch.tensor([True, False])
     values = kto(
