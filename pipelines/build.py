@@ -138,7 +138,7 @@ def build_run(
     identity = {
         "base weights": base.weights,
         "checkpoint": base.checkpoint,
-        "training rows": content_id([(row.id, row.extra) if row.extra else row.id for row in train_rows]),
+        "training rows": content_id([_told(row) for row in train_rows]),
         "held-out rows": content_id([row.id for row in held_rows]),
     }
     if base.start is not None:
@@ -362,6 +362,11 @@ def _held_out_note(recipe: Recipe, held_rows: Sequence[EncodedRow]) -> str:
     if not held_rows and recipe.evaluation.held_out_pairs:
         return ": too few pairs, so there is no held-out evaluation and no guard on it"
     return ""
+
+
+def _told(row: EncodedRow) -> Any:
+    """What a row says beside its images and prompt, which its id holds: captions, and columns that a loss asked for."""
+    return (row.id, row.captions, row.extra) if row.captions or row.extra else row.id
 
 
 def _say_nothing(text: str) -> None:

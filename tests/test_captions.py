@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import tiny
@@ -17,7 +17,7 @@ from surrogates import seen
 from mmpo.adapters import Denoising
 from mmpo.contracts import Batch
 from mmpo.data.encoded import EncodedGroups
-from mmpo.data.encoding import best_and_worst
+from mmpo.data.encoding import EncodedRow, best_and_worst
 from mmpo.data.readers import open_pairs, read_open
 from mmpo.models.checkpoint import read_config
 from mmpo.recipe_files import validate
@@ -233,3 +233,13 @@ def test_own_captions_are_asked_for_and_not_there(sd_folder: Path, pairs_folder:
     tree["data"]["captions"] = "own"
     with pytest.raises(ValueError, match=r"data\.captions: own needs .* caption_chosen and caption_rejected"):
         built(tree, [])
+
+
+def test_a_cached_reference_knows_other_captions_of_the_same_images() -> None:
+    """The group's id holds prompt and images alone, and the reference's log-likelihood depends on the captions too."""
+    rows = [
+        EncodedRow("id", Prompt("a"), ("x", "y"), "", captions=captions) for captions in ((), ("b", "c"), ("b", "d"))
+    ]
+    groups = EncodedGroups(rows, cast("Any", None))
+    assert groups.name(0) == "id"
+    assert len({groups.name(index) for index in range(3)}) == 3

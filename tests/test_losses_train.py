@@ -88,6 +88,12 @@ def test_terms_are_added_up_and_logged_one_by_one(world: Path, tmp_path: Path) -
     assert first["loss"] == pytest.approx(2 * total)
 
 
+def test_two_terms_of_one_loss_are_both_logged(world: Path, tmp_path: Path) -> None:
+    terms = [{"loss": "minor_dpo"}, {"loss": "minor_dpo", "beta": 1000}]
+    first = lines_of(recipe_tree(world, tmp_path / "run", terms=terms))[0]
+    assert {"shares/1-rejected_counts", "shares/2-rejected_counts"} <= first.keys()
+
+
 def test_one_term_trains_as_the_loss_itself(world: Path, tmp_path: Path) -> None:
     alone = lines_of(recipe_tree(world, tmp_path / "a", loss="minor_dpo", beta=1000, weight=3))
     term = lines_of(recipe_tree(world, tmp_path / "b", terms=[{"loss": "minor_dpo", "beta": 1000, "weight": 3}]))

@@ -10,6 +10,7 @@ from torch import Tensor
 from mmpo.contracts import Batch
 from mmpo.data.encoding import Caches, EncodedRow
 from mmpo.data.latent_caches import View
+from mmpo.records import content_id
 
 
 class EncodedGroups:
@@ -46,8 +47,9 @@ class EncodedGroups:
         return max((len(row.images) for row in self.rows), default=0)
 
     def name(self, index: int) -> str:
-        """The id of the group at this position."""
-        return self.rows[index].id
+        """What the group at this position is, with all that its forward depends on: its id says nothing of captions."""
+        row = self.rows[index]
+        return content_id(row.id, row.captions) if row.captions else row.id
 
     @property
     def sizes(self) -> list[tuple[int, int]]:

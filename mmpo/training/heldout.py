@@ -29,7 +29,7 @@ class Groups(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """The id of the group at this position."""
+        """What the group at this position is, with all that its forward depends on."""
         ...
 
     @property

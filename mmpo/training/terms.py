@@ -50,10 +50,14 @@ def _fed(feed: str, term: Term, forward: Forward) -> Tensor:
     return term.given[feed] if feed in term.given else forward.batch.extra[feed]
 
 
-def term_values(term: Term, forward: Forward) -> Tensor:
+def extras(term: Term, forward: Forward) -> dict[str, Tensor]:
+    """A term's further tensors by argument."""
+    return {name: _fed(feed, term, forward) for name, feed in term.extra.items()}
+
+
+def term_values(term: Term, forward: Forward, extra: Mapping[str, Tensor]) -> Tensor:
     """A term's loss per group [B], its weight not applied."""
     policy, reference, batch = forward.policy, forward.reference, forward.batch
-    extra = {name: _fed(feed, term, forward) for name, feed in term.extra.items()}
     if term.family == "list":
         return term.loss(policy, reference, scores=batch.scores, mask=batch.mask, **extra)
     if term.family == "point":
@@ -79,17 +83,23 @@ def total(terms: Sequence[Term], forward: Forward, *, weight: float) -> tuple[Te
     Returns:
         The mean over groups of the weighted sum; with several terms each one's own mean by name, weights not applied.
     """
-    means = [term_values(term, forward).mean() for term in terms]
+    given = [extras(term, forward) for term in terms]
+    means = [term_values(term, forward, extra).mean() for term, extra in zip(terms, given, strict=True)]
     loss = torch.stack([term.weight * mean for term, mean in zip(terms, means, strict=True)]).sum() * weight
     metrics = {}
     if len(terms) > 1:
         names = [f"loss/{n}-{term.name}" for n, term in enumerate(terms, 1)]
         metrics = {name: mean.detach() for name, mean in zip(names, means, strict=True)}
-    return loss, metrics | _shares(terms, forward)
+    return loss, metrics | _shares(terms, given, forward)
 
 
-def _shares(terms: Sequence[Term], forward: Forward) -> dict[str, Tensor]:
+def _shares(terms: Sequence[Term], given: Sequence[Mapping[str, Tensor]], forward: Forward) -> dict[str, Tensor]:
+    """By name; with several terms the term's number stands before it."""
     if forward.reference is None:
         return {}
     pair = [as_pair(logps.detach(), forward.batch.mask) for logps in (forward.policy, forward.reference)]
-    return {f"shares/{name}": share(*pair).mean() for term in terms for name, share in term.shares.items()}
+    found = {}
+    for number, (term, extra) in enumerate(zip(terms, given, strict=True), 1):
+        for name, share in term.shares.items():
+            found[f"shares/{f'{number}-' if len(terms) > 1 else ''}{name}"] = share(*pair, **extra).mean()
+    return found
