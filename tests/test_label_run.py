@@ -129,13 +129,17 @@ def test_other_weights_or_options_are_refused_under_one_name(tmp_path: Path) -> 
         label_data(data, labels, "random,seed=3", loaded={"random": Counting()})
     with pytest.raises(ValueError, match=r"column 'random' has scores of another identity.*or --redo"):
         label_data(data, labels, "random", loaded={"random": Counting(identity="2")})
+    label_data(data, labels, "pickscore,weights=a", loaded={"pickscore": Counting()})
+    moved = Counting()
+    label_data(data, labels, "pickscore,weights=b", loaded={"pickscore": moved})
+    assert moved.rows == 0, "the same weights in another place are the same"
     again = Counting(identity="2")
     label_data(data, labels, "random", loaded={"random": again}, redo=True)
     assert again.rows == 6
     label_data(data, labels, "random,seed=3,as=other", loaded={"random": Counting()})
     marker = read_marker(labels)
     assert marker is not None
-    assert [*marker["columns"]] == ["other", "random"]
+    assert [*marker["columns"]] == ["other", "pickscore", "random"]
 
 
 def test_data_that_changed_are_not_mixed(tmp_path: Path) -> None:
