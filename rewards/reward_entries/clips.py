@@ -73,4 +73,41 @@ CLIP = {
         options=MODEL_OPTIONS,
         unverified="scores of the published weights",
     ),
+    "aesthetic": RewardEntry(
+        target="rewards.aesthetic_score:AestheticScore",
+        title="how much people like an image, whatever its prompt: LAION's linear head on CLIP-L/14",
+        range="1 to 10, generated images mostly 4.5 to 7",
+        preprocessing="shortest side to 224 (bicubic, PIL), centre crop (torchvision's rounding), CLIP's mean and "
+        "deviation; no text",
+        weights="openai/clip-vit-large-patch14; trl-lib/ddpo-aesthetic-predictor",
+        licence="Apache-2.0",
+        paper="Schuhmann et al., LAION-5B: An open large-scale dataset for training next generation image-text models, "
+        "arXiv 2210.08402",
+        options={
+            **MODEL_OPTIONS,
+            "weights": "the CLIP that the head was trained on, another place of it. Default: openai/"
+            "clip-vit-large-patch14",
+            "head": "OWNER/NAME/FILE on the hub, or sac+logos+ava1-l14-linearMSE.pth of github.com/christophschuhmann/"
+            "improved-aesthetic-predictor as a file. Default: trl-lib/ddpo-aesthetic-predictor/aesthetic-model.pth, a "
+            "copy of it",
+            "sha256": "of the head, checked where given; the published one is not known here",
+        },
+        unverified="scores of the published head",
+    ),
+    "lambda_harmonic": RewardEntry(
+        target="rewards.lambda_harmonic:LambdaHarmonic",
+        title="subject-driven generation: harmonic mean of likeness to the subject's images and to the prompt",
+        range="(0, 1]; parts i2i and t2i are the cosines, i2i the mean over the subject's images",
+        preprocessing=_CROP,
+        weights="openai/clip-vit-large-patch14",
+        licence="MIT",
+        paper="Miao et al., Subject-driven Text-to-Image Generation via Preference-based Reinforcement Learning, arXiv "
+        "2407.12164",
+        options={
+            **MODEL_OPTIONS,
+            "references": "folder of the subject's images. Required",
+            "lam": "weight of the subject, from 0 to 1. Default: 0.3",
+        },
+        unverified="values of the paper, which takes both likenesses from ALIGN (kakaobrain/align-base) and not a CLIP",
+    ),
 }
