@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class AestheticScore:
         self.batch_size = batch_size
         self._known = (weights, revision, dtype, head)
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
         weights, revision, dtype, head = self._known

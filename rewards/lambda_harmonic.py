@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class LambdaHarmonic:
         parts = [self.clip.images(seen[at : at + batch_size]) for at in range(0, len(seen), batch_size)]
         self._subject = torch.cat(parts)
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
         weights, revision, dtype, files = self._known
