@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,9 @@ def pixel_statistics(weights: str, revision: str | None = None) -> dict[str, tup
     return {}
 
 
+@cache
 def clip_tokenizer() -> Any:
-    """CLIP's own tokenizer from the vocabulary that open_clip carries: the same ids up to the end mark."""
+    """CLIP's own tokenizer from the vocabulary that open_clip carries: the same ids up to the end mark; made once."""
     import gzip
 
     from open_clip.tokenizer import bytes_to_unicode, default_bpe
