@@ -1,0 +1,83 @@
+"""MPS: preference for images of one prompt under a condition, such as their aesthetics or their details."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rewards.clip_files import clip_tokenizer
+from rewards.devices import device_of, dtype_of
+from rewards.image_rows import row_faults, score_rows
+from rewards.mps_model import MpsModel
+from rewards.mps_weights import load_mps
+from rewards.scores import Candidate, Scores
+from rewards.staged import score_by_views
+from rewards.views import ShortestSideCrop
+
+OVERALL = (
+    "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, instance, "
+    "texture, quantity, attributes, position, number, location, word, things."
+)
+"""What the released checkpoint was trained to judge by."""
+
+
+class MpsScore:
+    """exp(logit_scale) · cos(prompt, image that has read those words of the prompt that the condition is about).
+
+    Args:
+        weights: what `scripts/convert_mps.py` wrote, as a file, or as OWNER/NAME/FILE on the hub. The released
+            checkpoint is a pickled module.
+        condition: another text; the released weights know the overall one.
+        threshold: 0.3 as in the released evaluation; the released training code has 0.01.
+        revision: on the hub.
+        device, dtype: of the model.
+        batch_size: rows at once.
+    Raises:
+        ValueError: no weights, or an empty condition.
+    References:
+        Zhang et al., Learning Multi-dimensional Human Preference for Text-to-Image Generation, arXiv 2405.14705.
+    """
+
+    name = "mps"
+
+    def __init__(
+        self,
+        weights: str = "mps_overall.safetensors",
+        condition: str = OVERALL,
+        threshold: float = 0.3,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str = "float32",
+        batch_size: int = 32,
+    ) -> None:
+        if not condition.strip():
+            raise ValueError("condition: empty; give the text that the images are judged by")
+        self.model = MpsModel(
+            load_mps(weights, revision=revision),
+            clip_tokenizer(),
+            condition=condition,
+            threshold=threshold,
+            device=device_of(device),
+            dtype=dtype_of(dtype),
+        )
+        self.view = ShortestSideCrop(self.model.size)
+        self.batch_size = batch_size
+        self.identity = {
+            "weights": weights,
+            "revision": revision or "",
+            "dtype": dtype,
+            "view": repr(self.view),
+            "condition": condition,
+            "threshold": str(threshold),
+        }
+
+    def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
+        """See `rewards.scores.Reward.score`; an answer is a failed row."""
+        return score_by_views(self, candidates, prompts)
+
+    def score_views(self, views: Sequence[Any], prompts: Sequence[str], responses: Sequence[str | None]) -> Scores:
+        """See `rewards.scores.Staged.score_views`; an image that stands in several rows is encoded once."""
+        return score_rows(
+            row_faults(self.name, prompts, responses),
+            lambda rows: self.model.score([views[row] for row in rows], [prompts[row] for row in rows]),
+        )
