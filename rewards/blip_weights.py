@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from rewards.blip_reward_model import BlipReward, BlipSizes
-from rewards.weight_files import count_layers, image_size, load_exactly, shape_of
+from rewards.exact_weights import count_layers, image_size, load_exactly, shape_of
 
 HEAD_DIM = 64  # of every BLIP's attention, image and text
 IMAGE, TEXT, HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp.layers."

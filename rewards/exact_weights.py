@@ -21,11 +21,16 @@ def one_file(weights: str, revision: str | None, sha256: str | None, name: str) 
     Raises:
         ValueError: none there, or another one than the pinned.
     """
-    place = local_place(weights)
-    file = weight_file(str(place / name) if place is not None and place.is_dir() else weights, revision, sha256)
+    file = weight_file(known_as(weights, revision, name)[0], revision, sha256)
     if file is None:
         raise ValueError(f"weights {weights}: no such file; give {name}, its folder, or OWNER/NAME/FILE on the hub")
     return file
+
+
+def known_as(weights: str, revision: str | None, name: str) -> tuple[str, str | None]:
+    """What `one_file` takes, as `weights_identity` takes it: of a folder the one file counts."""
+    place = local_place(weights)
+    return (str(place / name) if place is not None and place.is_dir() else weights), revision
 
 
 def load_exactly(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ import torch
 from rewards.bert_tokens import BertPrompts, bert_tokenizer
 from rewards.blip_weights import blip_reward
 from rewards.devices import device_of, dtype_of
+from rewards.exact_weights import known_as, one_file
 from rewards.image_rows import Scored, distinct, row_faults, score_rows
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.views import ShortestSideCrop, normalised
-from rewards.weight_files import read_tensors, weight_file
+from rewards.weight_files import read_state_dict
+from rewards.weights_hash import weights_identity
 
+FILE = "ImageReward.pt"
 LENGTH = 35  # tokens of a prompt
 
 
@@ -28,12 +31,14 @@ class ImageReward:
     Args:
         weights: ImageReward.pt as a file, the folder it is in, or OWNER/NAME/FILE on the hub.
         revision: on the hub.
+        sha256: of the file, checked where given; the published one is not known here.
         vocab: vocab.txt of bert-base-uncased, a folder with it, or a hub name; without it the one beside the weights,
             else the hub's bert-base-uncased.
         device, dtype: of the model; the head is float32.
         batch_size: rows at once.
     References:
-        Xu et al., ImageReward: Learning and Evaluating Human Preferences for Text-to-Image Generation, arXiv 2304.05977.
+        Xu et al., ImageReward: Learning and Evaluating Human Preferences for Text-to-Image Generation,
+        arXiv 2304.05977.
     """
 
     name = "imagereward"
@@ -42,19 +47,27 @@ class ImageReward:
         self,
         weights: str = "THUDM/ImageReward/ImageReward.pt",
         revision: str | None = None,
+        sha256: str | None = None,
         vocab: str | None = None,
         device: str | None = None,
         dtype: str = "float32",
         batch_size: int = 32,
     ) -> None:
         self._device, self._dtype = device_of(device), dtype_of(dtype)
-        file = weight_file(weights, revision=revision, name="ImageReward.pt")
-        self.model = blip_reward(read_tensors(file), str(file)).place(self._device, self._dtype)
-        vocabulary = vocab or _beside(file) or "bert-base-uncased"
-        self._prompts = BertPrompts(bert_tokenizer(vocabulary, self.model.text.config.vocab_size), LENGTH)
+        file = one_file(weights, revision, sha256, FILE)
+        self.model = blip_reward(read_state_dict(file), str(file)).place(self._device, self._dtype)
+        self._vocab = vocab or _beside(file) or "bert-base-uncased"
+        self._prompts = BertPrompts(bert_tokenizer(self._vocab, self.model.text.config.vocab_size), LENGTH)
         self.view = ShortestSideCrop(self.model.vision.config.image_size, odd="round")
         self.batch_size = batch_size
-        self.identity = {"weights": weights, "revision": revision or "", "dtype": dtype, "view": repr(self.view)}
+        self._weights = known_as(weights, revision, FILE)
+        self._options = {"dtype": dtype, "view": repr(self.view)}
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What its scores depend on."""
+        weights, vocab = weights_identity(*self._weights), weights_identity(self._vocab)
+        return {"weights": weights, "vocab": vocab, **self._options}
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`; an answer is a failed row."""

@@ -29,7 +29,8 @@ def score_rows(faults: Sequence[str | None], run: Callable[[list[int]], Scored])
     """
     rows = [row for row, fault in enumerate(faults) if fault is None]
     values = np.full(len(faults), np.nan, np.float32)
-    errors, notes = list(faults), [None] * len(faults)  # type: tuple[list[str | None], list[str | None]]
+    errors: list[str | None] = list(faults)
+    notes: list[str | None] = [None] * len(faults)
     if rows:
         values[rows], said = run(rows)
         for row, note in zip(rows, said, strict=True):
@@ -44,7 +45,7 @@ def score_rows(faults: Sequence[str | None], run: Callable[[list[int]], Scored])
 def distinct(views: Sequence[Any]) -> tuple[list[Any], list[int]]:
     """The different objects among views, and each row's number in them: an image that stands in several rows once."""
     numbers: dict[int, int] = {}
-    found = []
+    found: list[Any] = []
     for view in views:
         if id(view) not in numbers:
             numbers[id(view)] = len(found)

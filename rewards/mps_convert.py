@@ -42,8 +42,8 @@ def convert(source: Path, target: Path) -> None:
     module = read_module(source)
     state = {name: tensor.detach().clone().contiguous() for name, tensor in tensors_of(module)}
     towers = _towers(module)
-    mps_parts(state, towers, str(source))
-    write_bytes(target, save(state, {"format": "pt", "towers": json.dumps(towers)}))
+    mps_parts(state, towers, str(source))  # or it is another model
+    write_bytes(target, save(state, {"towers": json.dumps(towers)}))
 
 
 def read_module(file: Path) -> Any:
@@ -59,8 +59,9 @@ def read_module(file: Path) -> Any:
         with torch.serialization.safe_globals([(Empty, name) for name in names]):
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's and zip's errors have no common base
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{file}: not a checkpoint of a torch module that can be read safely ({reason})") from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next((line for line in lines if line.startswith(("Trying", "Unsupported"))), lines[0] if lines else "")
+        raise ValueError(f"{file}: not a torch module that can be read without running code of it ({reason})") from None
 
 
 def tensors_of(module: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.clip_files import clip_tokenizer
 from rewards.devices import device_of, dtype_of
+from rewards.exact_weights import known_as
 from rewards.image_rows import row_faults, score_rows
 from rewards.mps_model import MpsModel
-from rewards.mps_weights import load_mps
+from rewards.mps_weights import FILE, load_mps
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.views import ShortestSideCrop
+from rewards.weights_hash import weights_identity
 
-OVERALL = (
-    "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, instance, "
-    "texture, quantity, attributes, position, number, location, word, things."
-)
-"""What the released checkpoint was trained to judge by."""
+CONDITIONS = {
+    "overall": "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, "
+    "instance, texture, quantity, attributes, position, number, location, word, things.",
+    "aesthetic": "light, color, clarity, tone, style, ambiance, artistry.",
+    "detail": "shape, face, hair, hands, limbs, structure, instance, texture.",
+    "semantic": "quantity, attributes, position, number, location.",
+}
+"""What the released checkpoint was trained to judge by, and the three groups of its words."""
 
 
 class MpsScore:
@@ -27,9 +32,10 @@ class MpsScore:
     Args:
         weights: what `scripts/convert_mps.py` wrote, as a file, or as OWNER/NAME/FILE on the hub. The released
             checkpoint is a pickled module.
-        condition: another text; the released weights know the overall one.
+        condition: overall, aesthetic, detail, semantic, or a text; the released weights were trained on the first.
         threshold: 0.3 as in the released evaluation; the released training code has 0.01.
         revision: on the hub.
+        sha256: of the file, checked where given.
         device, dtype: of the model.
         batch_size: rows at once.
     Raises:
@@ -42,10 +48,11 @@ class MpsScore:
 
     def __init__(
         self,
-        weights: str = "mps_overall.safetensors",
-        condition: str = OVERALL,
+        weights: str = FILE,
+        condition: str = "overall",
         threshold: float = 0.3,
         revision: str | None = None,
+        sha256: str | None = None,
         device: str | None = None,
         dtype: str = "float32",
         batch_size: int = 32,
@@ -53,23 +60,22 @@ class MpsScore:
         if not condition.strip():
             raise ValueError("condition: empty; give the text that the images are judged by")
         self.model = MpsModel(
-            load_mps(weights, revision=revision),
+            load_mps(weights, revision=revision, sha256=sha256),
             clip_tokenizer(),
-            condition=condition,
+            condition=CONDITIONS.get(condition, condition),
             threshold=threshold,
             device=device_of(device),
             dtype=dtype_of(dtype),
         )
         self.view = ShortestSideCrop(self.model.size)
         self.batch_size = batch_size
-        self.identity = {
-            "weights": weights,
-            "revision": revision or "",
-            "dtype": dtype,
-            "view": repr(self.view),
-            "condition": condition,
-            "threshold": str(threshold),
-        }
+        self._weights = known_as(weights, revision, FILE)
+        self._options = {"dtype": dtype, "view": repr(self.view), "condition": condition, "threshold": str(threshold)}
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What its scores depend on."""
+        return {"weights": weights_identity(*self._weights), **self._options}
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`; an answer is a failed row."""

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rewards.exact_weights import count_layers, image_size, load_exactly, one_file, shape_of
 from rewards.mps_cross import CrossModel, CrossSizes, rotary_angles
 from rewards.mps_model import MpsParts
-from rewards.weight_files import count_layers, image_size, load_exactly, read_tensors, shape_of, weight_file
+from rewards.weight_files import read_state_dict
 
+FILE = "mps_overall.safetensors"
 CLIP, CROSS = "model.", "cross_model."
 FREQUENCIES = ".rotary_emb.inv_freq"
 CLIP_H: Mapping[str, Mapping[str, Any]] = {
@@ -31,22 +33,24 @@ RENAMED = {
 }
 
 
-def load_mps(weights: str, *, revision: str | None = None) -> MpsParts:
+def load_mps(weights: str, *, revision: str | None = None, sha256: str | None = None) -> MpsParts:
     """The two towers and the cross model.
 
     Args:
-        weights: a file, or OWNER/NAME/FILE on the hub.
+        weights: a file, its folder, or OWNER/NAME/FILE on the hub.
+        revision: on the hub.
+        sha256: of the file, checked where given.
     Raises:
         ValueError: nothing there, a pickled module, or tensors that do not fit.
     """
     try:
-        file = weight_file(weights, revision=revision)
-        state = read_tensors(file)
+        file = one_file(weights, revision, sha256, FILE)
+        state = read_state_dict(file)
     except ValueError as error:
         raise ValueError(
             f"{error}; MPS was released as a pickled module, its README says where: make a file of its tensors with "
             "`python scripts/convert_mps.py MPS_overall_checkpoint.pth mps_overall.safetensors`"
-        ) from error
+        ) from None
     return mps_parts(state, towers_of(file), str(file))
 
 

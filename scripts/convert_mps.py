@@ -1,4 +1,7 @@
-"""MPS's released checkpoint as a safetensors file: python scripts/convert_mps.py MPS_overall_checkpoint.pth OUT.safetensors"""
+"""MPS's released checkpoint, a pickled module, as a safetensors file, without running anything that it names.
+
+python scripts/convert_mps.py MPS_overall_checkpoint.pth mps_overall.safetensors
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from rewards.mps_convert import convert  # noqa: E402
+from rewards.mps_convert import convert
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, silu, softmax
 from transformers import CLIPConfig, CLIPModel
 
-HEADS, HEAD, WIDTH = 4, 16, 48
+HEADS, HEAD, WIDTH = 4, 16, 96
 
 
 class Norm(nn.Module):
@@ -48,7 +48,9 @@ class Cross(nn.Module):
         self.to_q = nn.Linear(WIDTH, HEADS * HEAD, bias=False)
         self.to_kv = nn.Linear(WIDTH, 2 * HEAD, bias=False)
         self.to_out = nn.Linear(HEADS * HEAD, WIDTH, bias=False)
-        self.ff = nn.Sequential(nn.Linear(WIDTH, 8 * WIDTH, bias=False), Gate(), nn.Linear(4 * WIDTH, WIDTH, bias=False))
+        self.ff = nn.Sequential(
+            nn.Linear(WIDTH, 8 * WIDTH, bias=False), Gate(), nn.Linear(4 * WIDTH, WIDTH, bias=False)
+        )
 
     def forward(self, x: Tensor, text: Tensor, shown: Tensor) -> Tensor:
         """[P, D] of image tokens; hidden words are taken out."""
@@ -124,16 +126,20 @@ class Mps(nn.Module):
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        text = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
+        text = {"hidden_size": 96, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 2}
         text |= {"vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
         vision = {"hidden_size": 40, "intermediate_size": 36, "num_hidden_layers": 2, "num_attention_heads": 5}
         vision |= {"image_size": 64, "patch_size": 16, "hidden_act": "gelu"}
         self.model = CLIPModel(CLIPConfig(projection_dim=WIDTH, text_config=text, vision_config=vision))
         self.cross_model = CrossModel()
         with torch.no_grad():
-            for weight in self.model.parameters():
+            self.model.text_model.embeddings.token_embedding.weight.mul_(30)  # so that words differ
+            for weight in self.model.vision_model.parameters():
                 if weight.ndim > 1:
-                    weight.mul_(6)  # so that words and pictures differ
+                    weight.mul_(6)  # and pictures
+            for weight in self.cross_model.parameters():
+                if weight.ndim > 1:
+                    weight.mul_(3)  # and what a picture reads matters
             self.model.logit_scale.fill_(4.6)
         self.eval()
 

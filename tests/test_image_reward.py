@@ -51,7 +51,12 @@ def ids_of(prompt: str) -> list[int]:
 def naive(state: dict[str, torch.Tensor], image: Image.Image, prompt: str) -> float:
     """The reward by torchvision's pixels and the formula in float64."""
     bicubic = transforms.InterpolationMode.BICUBIC
-    steps = [transforms.Resize(32, bicubic), transforms.CenterCrop(32), transforms.ToTensor(), transforms.Normalize(*CLIP)]
+    steps = [
+        transforms.Resize(32, bicubic),
+        transforms.CenterCrop(32),
+        transforms.ToTensor(),
+        transforms.Normalize(*CLIP),
+    ]
     return naive_blip.score(state, transforms.Compose(steps)(image), ids_of(prompt))
 
 
@@ -100,15 +105,23 @@ def test_every_key_is_used_and_strange_ones_are_named() -> None:
     assert len(model.state_dict()) == len(state) - 5 == len([key for key in state if not key.startswith(unused)])
     for key, tensor in converted(state).items():
         assert torch.equal(model.state_dict()[key], tensor), key
-    assert not [key for key, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items() if tensor.is_meta]
+    assert not [
+        key
+        for key, tensor in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items()
+        if tensor.is_meta
+    ]
     assert {module.eps for module in model.vision.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-6}
     assert {module.eps for module in model.text.modules() if isinstance(module, torch.nn.LayerNorm)} == {1e-12}
     gone = "blip.text_encoder.encoder.layer.1.crossattention.self.query.bias"
-    with pytest.raises(ValueError, match=r"weights x.pt: .*missing text.encoder.layer.1.crossattention.self.query.bias"):
+    with pytest.raises(
+        ValueError, match=r"weights x.pt: .*missing text.encoder.layer.1.crossattention.self.query.bias"
+    ):
         blip_reward({key: tensor for key, tensor in state.items() if key != gone}, "x.pt")
     with pytest.raises(ValueError, match=r"weights x.pt: .*unexpected blip.text_decoder.bias"):
         blip_reward({**state, "blip.text_decoder.bias": torch.zeros(1)}, "x.pt")
-    with pytest.raises(ValueError, match=r"weights x.pt: missing blip.visual_encoder.pos_embed; is it the file of anoth"):
+    with pytest.raises(
+        ValueError, match=r"weights x.pt: missing blip.visual_encoder.pos_embed; is it the file of anoth"
+    ):
         blip_reward({"logit_scale": torch.zeros(())}, "x.pt")
     with pytest.raises(ValueError, match=r"x.pt: size mismatch for vision.post_layernorm.weight"):
         blip_reward({**state, "blip.visual_encoder.norm.weight": torch.zeros(3)}, "x.pt")
@@ -146,9 +159,13 @@ def pixels(reward: rewards.Reward, image: Image.Image) -> torch.Tensor:
 
 
 def test_weights_and_vocabularies_that_are_not_there(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"weights .*nothing.pt: no such file; give a file, or OWNER/NAME/FILE on the hub"):
+    with pytest.raises(
+        ValueError, match=r"weights .*nothing.pt: no such file; give ImageReward.pt, its folder, or OWNER/NAME/FI"
+    ):
         rewards.load("imagereward", weights=str(tmp_path / "nothing.pt"))
-    with pytest.raises(ValueError, match=r"weights THUDM/ImageReward/ImageReward.pt: not a file here, and the hub gave n"):
+    with pytest.raises(
+        ValueError, match=r"weights THUDM/ImageReward/ImageReward.pt: no such file here, and ImageReward.pt "
+    ):
         rewards.load("imagereward")
     with pytest.raises(ValueError, match=r"vocab .*nothing: no vocabulary found there"):
         rewards.load("imagereward", weights=str(folder), vocab=str(tmp_path / "nothing"))
@@ -156,5 +173,5 @@ def test_weights_and_vocabularies_that_are_not_there(folder: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"vocab .*: 7 tokens with \[DEC\] and \[ENC\], the model knows 17"):
         rewards.load("imagereward", weights=str(folder), vocab=str(tmp_path))
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match=r"x.pt: expected a state dict, names to tensors, got dict"):
+    with pytest.raises(ValueError, match=r"x.pt: expected tensors by name, found dict"):
         rewards.load("imagereward", weights=str(tmp_path / "x.pt"))
