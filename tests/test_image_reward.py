@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import naive_blip
@@ -12,6 +13,7 @@ from PIL import Image
 from torchvision import transforms
 
 import rewards
+from rewards.blip_reward_model import BlipReward, BlipSizes
 from rewards.blip_weights import blip_reward, converted
 
 PROMPTS = ["a cat", "the dogs on a blue mat", "a red cat, the blue dog", "a cat", "zebra", "a"]
@@ -175,3 +177,32 @@ def test_weights_and_vocabularies_that_are_not_there(folder: Path, tmp_path: Pat
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=r"x.pt: expected tensors by name, found dict"):
         rewards.load("imagereward", weights=str(tmp_path / "x.pt"))
+
+
+def test_the_released_size() -> None:
+    """446.2 million parameters, the figure of the released network; without its two unused projections."""
+    vision = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16}
+    text = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+    text |= {"vocab_size": 30524, "encoder_hidden_size": 1024, "max_position_embeddings": 512}
+    sizes = BlipSizes({**vision, "image_size": 224, "patch_size": 16}, text, (768, 1024, 128, 64, 16, 1))
+    with torch.device("meta"):
+        model = BlipReward(sizes)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 446_206_689
+
+
+def test_identity_tells_weights_and_vocabulary_apart(folder: Path, tmp_path: Path) -> None:
+    """Files by what is in them, not by where they are; device and batches do not count."""
+    here = rewards.load("imagereward", weights=str(folder)).identity
+    assert here["weights"].startswith("sha256:")
+    shutil.copytree(folder, tmp_path / "copy")
+    pinned = here["weights"].removeprefix("sha256:")
+    again = rewards.load("imagereward", weights=str(tmp_path / "copy" / "ImageReward.pt"), sha256=pinned, batch_size=3)
+    assert again.identity == here
+    assert rewards.load("imagereward", weights=str(folder), dtype="bfloat16").identity != here
+    words = naive_blip.WORDS[:-2] + naive_blip.WORDS[:-3:-1]
+    (tmp_path / "copy" / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    assert rewards.load("imagereward", weights=str(tmp_path / "copy")).identity["vocab"] != here["vocab"]
+    save(tmp_path / "copy", naive_blip.released_state(seed=1))
+    assert rewards.load("imagereward", weights=str(tmp_path / "copy")).identity["weights"] != here["weights"]
+    with pytest.raises(ValueError, match=f"sha256 is .*, pinned is {pinned}"):
+        rewards.load("imagereward", weights=str(tmp_path / "copy"), sha256=pinned)

@@ -227,3 +227,13 @@ def test_weights_that_are_not_there_or_pickled(naive: naive_mps.Mps, file: Path,
         rewards.load("mps", weights=str(file.parent / "released.pth"))
     with pytest.raises(ValueError, match="condition: empty"):
         rewards.load("mps", weights=str(file), condition=" ")
+
+
+def test_identity_tells_options_apart(file: Path) -> None:
+    """By what the reward is: weights, precision, view, condition and threshold, and not by its batches."""
+    options = {"condition": "detail", "threshold": 0.01, "dtype": "bfloat16", "batch_size": 2}
+    first, second = (rewards.load("mps", weights=str(file), **said).identity for said in ({}, options))
+    assert first["weights"] == second["weights"]
+    assert first["weights"].startswith("sha256:")
+    assert {name for name in first if first[name] != second[name]} == {"condition", "threshold", "dtype"}
+    assert first.keys() - {"condition", "threshold", "dtype"} == {"weights", "view"}
