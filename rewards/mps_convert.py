@@ -25,6 +25,10 @@ class Empty:
     def __init__(self, *args: Any, **keywords: Any) -> None:
         pass
 
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):  # a module's or a config's; others, such as a partial's, matter to nobody
+            self.__dict__.update(state)
+
 
 def convert(source: Path, target: Path) -> None:
     """Writes the tensors of a released checkpoint under their names, with the dtype that they have.

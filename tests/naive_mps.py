@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad, silu, softmax
+from torch.nn.functional import gelu, pad, silu, softmax
 from transformers import CLIPConfig, CLIPModel
 
 HEADS, HEAD, WIDTH = 4, 16, 96
@@ -31,6 +32,10 @@ class Norm(nn.Module):
 
 class Gate(nn.Module):
     """The first half times silu of the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act, self.kind, self.hook = gelu, torch.float16, partial(gelu, approximate="tanh")  # as pickles have them
 
     def forward(self, x: Tensor) -> Tensor:
         """To half the width."""

@@ -15,6 +15,7 @@ from torchvision import transforms
 import rewards
 from rewards.blip_reward_model import BlipReward, BlipSizes
 from rewards.blip_weights import blip_reward, converted
+from rewards.image_rows import score_rows
 
 PROMPTS = ["a cat", "the dogs on a blue mat", "a red cat, the blue dog", "a cat", "zebra", "a"]
 CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -153,6 +154,14 @@ def test_rows_that_cannot_be_scored_and_prompts_that_are_cut(folder: Path) -> No
     assert scores.notes == [None, None, None, "prompt of 62 tokens, cut to the 35 that the model reads"]
     kept = naive_blip.score(naive_blip.released_state(), pixels(reward, IMAGES[0]), [*ids_of(long)[:34], 3])
     assert scores.values[3] == pytest.approx(kept, abs=1e-5)
+
+
+def test_a_score_that_is_not_finite_is_a_failed_row() -> None:
+    scores = score_rows([None, "no", None], lambda rows: (np.array([np.inf, 2.0], np.float32), ["cut", "cut"]))
+    assert np.isnan(scores.values).tolist() == [True, True, False]
+    assert scores.errors == ["the model's score is inf", "no", None]
+    assert scores.notes == [None, None, "cut"]
+    assert score_rows(["no"], lambda rows: pytest.fail("nothing to run")).errors == ["no"]
 
 
 def pixels(reward: rewards.Reward, image: Image.Image) -> torch.Tensor:
