@@ -31,7 +31,7 @@ CROSS = {
         "compare images of the same prompt only",
         preprocessing="shortest side to 224 (bicubic, PIL), centre crop, CLIP's mean and deviation; 77 tokens of "
         "text, the rest is cut and noted; padded with the end mark, which the model reads, too",
-        weights="mps_overall.safetensors, made of the released pickled module by scripts/convert_mps.py",
+        weights="mps_overall.safetensors",
         licence="code MIT; of the weights not stated",
         paper="Zhang et al., Learning Multi-dimensional Human Preference for Text-to-Image Generation, CVPR 2024, "
         "arXiv 2405.14705",
