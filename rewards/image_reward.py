@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.views import ShortestSideCrop, normalised
 from rewards.weight_files import read_state_dict
-from rewards.weights_hash import weights_identity
+from rewards.weights_hash import identity_of, weights_identity
 
 FILE = "ImageReward.pt"
 LENGTH = 35  # tokens of a prompt
@@ -60,14 +61,12 @@ class ImageReward:
         self._prompts = BertPrompts(bert_tokenizer(self._vocab, self.model.text.config.vocab_size), LENGTH)
         self.view = ShortestSideCrop(self.model.vision.config.image_size, odd="round")
         self.batch_size = batch_size
-        self._weights = known_as(weights, revision, FILE)
-        self._options = {"dtype": dtype, "view": repr(self.view)}
+        self._known = (*known_as(weights, revision, FILE), dtype)
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
-        weights, vocab = weights_identity(*self._weights), weights_identity(self._vocab)
-        return {"weights": weights, "vocab": vocab, **self._options}
+        return identity_of(*self._known, self.view, vocab=weights_identity(self._vocab))
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`; an answer is a failed row."""

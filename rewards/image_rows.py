@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rewards.answers import refused_answers
 from rewards.scores import Scores
-from rewards.table import REWARD_TABLE
 
 Scored = tuple[NDArray[np.float32], Sequence[str | None]]
 """Values of some rows, and per row None or a note."""
@@ -17,7 +17,9 @@ Scored = tuple[NDArray[np.float32], Sequence[str | None]]
 
 def row_faults(name: str, prompts: Sequence[str], responses: Sequence[str | None]) -> list[str | None]:
     """Per row None, or why a reward of images and prompts cannot score it: an answer, or a prompt without text."""
-    return [_fault(name, prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+    empty = "the prompt is empty; nothing to compare the image with"
+    refused = refused_answers(name, responses)
+    return [fault or (None if prompt.strip() else empty) for prompt, fault in zip(prompts, refused, strict=True)]
 
 
 def score_rows(faults: Sequence[str | None], run: Callable[[list[int]], Scored]) -> Scores:
@@ -51,15 +53,3 @@ def distinct(views: Sequence[Any]) -> tuple[list[Any], list[int]]:
             numbers[id(view)] = len(found)
             found.append(view)
     return found, [numbers[id(view)] for view in views]
-
-
-def cut_note(tokens: int, limit: int) -> str | None:
-    """What to say of a prompt longer than the model reads."""
-    return f"prompt of {tokens} tokens, cut to the {limit} that the model reads" if tokens > limit else None
-
-
-def _fault(name: str, prompt: str, response: str | None) -> str | None:
-    if response is not None:
-        takers = ", ".join(other for other, entry in REWARD_TABLE.items() if "response" in entry.takes)
-        return f"{name} scores images for prompts, not answers; rewards that take answers: {takers}"
-    return None if prompt.strip() else "the prompt is empty; nothing to compare the image with"

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from rewards.image_rows import Scored, cut_note, distinct
+from rewards.answers import cut_note
+from rewards.image_rows import Scored, distinct
 from rewards.mps_cross import CrossModel
 from rewards.views import normalised
 

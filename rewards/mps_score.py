@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from rewards.clip_files import clip_tokenizer
@@ -14,7 +15,7 @@ from rewards.mps_weights import FILE, load_mps
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.views import ShortestSideCrop
-from rewards.weights_hash import weights_identity
+from rewards.weights_hash import identity_of
 
 CONDITIONS = {
     "overall": "light, color, clarity, tone, style, ambiance, artistry, shape, face, hair, hands, limbs, structure, "
@@ -69,13 +70,14 @@ class MpsScore:
         )
         self.view = ShortestSideCrop(self.model.size)
         self.batch_size = batch_size
-        self._weights = known_as(weights, revision, FILE)
-        self._options = {"dtype": dtype, "view": repr(self.view), "condition": condition, "threshold": str(threshold)}
+        self._known = (*known_as(weights, revision, FILE), dtype)
+        self._asked = (condition, threshold)
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
-        return {"weights": weights_identity(*self._weights), **self._options}
+        condition, threshold = self._asked
+        return identity_of(*self._known, self.view, condition=CONDITIONS.get(condition, condition), threshold=threshold)
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`; an answer is a failed row."""

@@ -149,7 +149,8 @@ def test_rows_that_cannot_be_scored_and_prompts_that_are_cut(folder: Path) -> No
     rows = [IMAGES[0], rewards.Response("a cat", IMAGES[0]), IMAGES[0], IMAGES[0]]
     scores = reward.score(rows, ["a cat", "what is it?", "  ", long])
     assert np.isnan(scores.values).tolist() == [False, True, True, False]
-    assert "not answers; rewards that take answers: pickscore" in str(scores.errors[1])
+    assert "imagereward scores images, not answers; rewards that take answers: " in str(scores.errors[1])
+    assert "pickscore" in str(scores.errors[1])
     assert "the prompt is empty" in str(scores.errors[2])
     assert scores.notes == [None, None, None, "prompt of 62 tokens, cut to the 35 that the model reads"]
     kept = naive_blip.score(naive_blip.released_state(), pixels(reward, IMAGES[0]), [*ids_of(long)[:34], 3])
