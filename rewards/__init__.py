@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
@@ -30,14 +30,14 @@ def names() -> dict[str, str]:
     return {**{point.name: point.value for point in entry_points(group=GROUP)}, **ours}
 
 
-def check(name: str, options: Iterable[str]) -> None:
-    """Refuses names that `load` would not take, without importing a reward; of other packages' it knows no options.
+def check(name: str, options: Mapping[str, Any]) -> None:
+    """Refuses what `load` would not take, without importing a reward; of other packages' it knows no options.
 
     Args:
         name: of a reward.
-        options: names of its options.
+        options: what it would be called with.
     Raises:
-        ValueError: unknown name or option, with the nearest that there is.
+        ValueError: unknown name or option, with the nearest that there is; or no batch at all.
     """
     known = names()
     if name not in known:
@@ -51,6 +51,9 @@ def check(name: str, options: Iterable[str]) -> None:
             hint = f"did you mean '{near}'? " if near else ""
             valid = ", ".join(sorted(entry.options)) or "none"
             raise ValueError(f"reward {name}: unknown option '{option}'; {hint}valid: {valid}")
+    rows = options.get("batch_size", 1)
+    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+        raise ValueError(f"reward {name}: batch_size: expected a whole number from 1 on, got {rows!r}")
 
 
 def load(name: str, **options: Any) -> Reward:

@@ -48,8 +48,8 @@ class Scores:
 class Reward(Protocol):
     """A model or function that scores candidates.
 
-    It may have `identity`, a mapping of texts: what its scores depend on (weights, dtype, view, options), so that labels of
-    two models are not mixed.
+    It may have `identity`, a mapping of texts: what its scores depend on (weights, dtype, view, options), so that
+    labels of two models are not mixed.
     """
 
     @property

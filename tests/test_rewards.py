@@ -60,7 +60,7 @@ def test_the_table_needs_nothing_heavy_and_the_contract_is_there_when_asked_for(
     program = (
         "import sys, rewards\n"
         "from rewards.table import REWARD_TABLE\n"
-        "rewards.check('clip', ['scale'])\n"
+        "rewards.check('clip', {'scale': 'cos'})\n"
         "print(sorted({'torch', 'numpy', 'PIL'} & sys.modules.keys()), rewards.Response.__name__)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
