@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from mmpo.suggest import nearest
 from rewards.clip_files import clip_tokenizer
 from rewards.devices import device_of, dtype_of
 from rewards.exact_weights import known_as
@@ -27,6 +28,19 @@ CONDITIONS = {
 """What the released checkpoint was trained to judge by, and the three groups of its words."""
 
 
+def condition_text(condition: str) -> str:
+    """The text of a condition by name, or the text itself.
+
+    Raises:
+        ValueError: empty, or a single word that looks like a misspelt name.
+    """
+    near = nearest(condition, CONDITIONS) if condition.isalpha() and condition not in CONDITIONS else None
+    if near or not condition.strip():
+        hint = f"did you mean '{near}'? " if near else ""
+        raise ValueError(f"condition: {condition!r}; {hint}give one of {', '.join(CONDITIONS)}, or a text of words")
+    return CONDITIONS.get(condition, condition)
+
+
 class MpsScore:
     """exp(logit_scale) · cos(prompt, image that has read those words of the prompt that the condition is about).
 
@@ -40,7 +54,7 @@ class MpsScore:
         device, dtype: of the model.
         batch_size: rows at once.
     Raises:
-        ValueError: no weights, or an empty condition.
+        ValueError: no weights, an empty condition, or a threshold that hides all.
     References:
         Zhang et al., Learning Multi-dimensional Human Preference for Text-to-Image Generation, arXiv 2405.14705.
     """
@@ -58,26 +72,27 @@ class MpsScore:
         dtype: str = "float32",
         batch_size: int = 32,
     ) -> None:
-        if not condition.strip():
-            raise ValueError("condition: empty; give the text that the images are judged by")
+        where, precision, text = device_of(device), dtype_of(dtype), condition_text(condition)
+        if not threshold < 1:
+            raise ValueError(f"threshold: expected a share below 1, got {threshold}: it would hide every word")
         self.model = MpsModel(
             load_mps(weights, revision=revision, sha256=sha256),
             clip_tokenizer(),
-            condition=CONDITIONS.get(condition, condition),
+            condition=text,
             threshold=threshold,
-            device=device_of(device),
-            dtype=dtype_of(dtype),
+            device=where,
+            dtype=precision,
         )
         self.view = ShortestSideCrop(self.model.size)
         self.batch_size = batch_size
         self._known = (*known_as(weights, revision, FILE), dtype)
-        self._asked = (condition, threshold)
+        self._asked = (text, threshold)
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
         condition, threshold = self._asked
-        return identity_of(*self._known, self.view, condition=CONDITIONS.get(condition, condition), threshold=threshold)
+        return identity_of(*self._known, self.view, condition=condition, threshold=threshold)
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`; an answer is a failed row."""

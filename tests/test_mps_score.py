@@ -226,8 +226,12 @@ def test_weights_that_are_not_there_or_pickled(naive: naive_mps.Mps, file: Path,
         rewards.load("mps")
     with pytest.raises(ValueError, match=r"released.pth: cannot be read as tensors .*scripts/convert_mps.py"):
         rewards.load("mps", weights=str(file.parent / "released.pth"))
-    with pytest.raises(ValueError, match="condition: empty"):
+    with pytest.raises(ValueError, match="condition: ' '; give one of overall, aesthetic, "):
         rewards.load("mps", weights=str(file), condition=" ")
+    with pytest.raises(ValueError, match=r"condition: 'aesthetics'; did you mean 'aesthetic'\? give"):
+        rewards.load("mps", weights=str(file), condition="aesthetics")
+    with pytest.raises(ValueError, match="threshold: expected a share below 1, got 1"):
+        rewards.load("mps", weights=str(file), threshold=1)
 
 
 def test_identity_tells_options_apart(file: Path) -> None:
