@@ -37,15 +37,15 @@ CROSS = {
         "arXiv 2405.14705",
         options={
             **MODEL_OPTIONS,
-            "weights": "what scripts/convert_mps.py makes of the released pickled module, or another state dict under its "
-            "names, or OWNER/NAME/FILE on the hub. Default: mps_overall.safetensors in the working folder",
+            "weights": "what scripts/convert_mps.py makes of the released pickled module, or another state dict under "
+            "its names, or OWNER/NAME/FILE on the hub. Default: mps_overall.safetensors in the working folder",
             "sha256": "of the file, checked where given. Default: not checked",
             "condition": "overall, aesthetic, detail, semantic, or a text; the released weights were trained on the "
             "first. Default: overall",
             "threshold": "words less similar to the condition than this share of the most similar are hidden; 0.01 in "
             "the released training code. Default: 0.3, of the released evaluation",
         },
-        unverified="scores of the published weights, which the released code runs in float16; whether they know the conditions "
-        "other than overall; that their tokenizer pads with the end mark",
+        unverified="scores of the published weights, which the released code runs in float16; whether they know the "
+        "conditions other than overall; that their tokenizer pads with the end mark",
     ),
 }
