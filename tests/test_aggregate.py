@@ -121,9 +121,7 @@ def test_pareto_layers_by_brute_force(scores: np.ndarray) -> None:
     left, layer, expected = set(range(len(scores))), 0, [0] * len(scores)
     while left:
         front = {
-            i
-            for i in left
-            if not any((scores[j] >= scores[i]).all() and (scores[j] > scores[i]).any() for j in left)
+            i for i in left if not any((scores[j] >= scores[i]).all() and (scores[j] > scores[i]).any() for j in left)
         }
         for i in front:
             expected[i] = layer

@@ -1,6 +1,6 @@
 """Several rewards of a group's candidates as one number each: pure functions of numpy arrays, and no torch.
 
-Scores are [..., K, R]: K candidates, R rewards, any groups before them; a reward that could not score a candidate is NaN
+Scores are [..., K, R]: K candidates, R rewards, any groups before them; NaN where a reward could not score a candidate
 (infinities count as NaN). Weights are [R], one a reward. Every result is higher for a better candidate, and NaN for one
 that says nothing: no reward scored it, or none scored another beside it.
 """
@@ -52,9 +52,7 @@ def win_rate(scores: Array, weights: Sequence[float] | None = None) -> Array:
     return _alone(_mean(_mean(duels(scores), axis=-2), weights), _checked(scores), 0.5)
 
 
-def zmean(
-    scores: Array, mean: Sequence[float], std: Sequence[float], weights: Sequence[float] | None = None
-) -> Array:
+def zmean(scores: Array, mean: Sequence[float], std: Sequence[float], weights: Sequence[float] | None = None) -> Array:
     """The weighted mean of (score − mean) / std with statistics of the whole corpus.
 
     Statistics of one prompt would turn the noise among its like images into full-size differences.
@@ -109,12 +107,12 @@ def bradley_terry(
     scores = _checked(scores)
     share = _shares(weights, scores.shape[-1]) * scores.shape[-1]
     cast = duels(scores)
-    present = ~np.isnan(cast).all((-1, -2))
+    present = np.asarray(~np.isnan(cast).all((-1, -2)))
     both = present[..., :, None] & present[..., None, :] & ~np.eye(scores.shape[-2], dtype=bool)
     votes = np.where(both, np.nansum(cast * share, axis=-1) + SMOOTHING, 0.0)
     games, wins = votes + np.swapaxes(votes, -1, -2), votes.sum(-1)
     log = np.zeros(wins.shape)
-    alone = wins <= 0
+    alone = np.asarray(wins <= 0)
     for _ in range(most):
         strength = np.exp(log)
         expected = (games / (strength[..., :, None] + strength[..., None, :])).sum(-1)
@@ -137,7 +135,7 @@ def pareto_layers(scores: Array) -> NDArray[np.int64]:
     scores = _checked(scores)
     silent = np.isnan(scores).all(-2, keepdims=True)
     known = np.where(silent, 0.0, scores)
-    left = ~np.isnan(known).any(-1) & ~silent.all(-1)
+    left = np.asarray(~np.isnan(known).any(-1) & ~silent.all(-1))
     safe = np.nan_to_num(known)
     at_least = (safe[..., :, None, :] >= safe[..., None, :, :]).all(-1)
     dominates = at_least & ~np.swapaxes(at_least, -1, -2)

@@ -15,11 +15,11 @@ from mmpo.files import write_json
 
 
 class Statistics(NamedTuple):
-    """Of one reward: the mean and the standard deviation (of the whole, not of a sample) of `count` finite scores."""
+    """Of one reward: the mean and the standard deviation (of the whole, not of a sample) of `scored` finite scores."""
 
     mean: float
     std: float
-    count: int = 0
+    scored: int = 0
 
 
 class Corpus:
@@ -57,7 +57,7 @@ class Corpus:
 
 
 def write_statistics(file: Path, found: Mapping[str, Statistics]) -> None:
-    """`{reward: {mean, std, count}}` as JSON."""
+    """`{reward: {mean, std, scored}}` as JSON."""
     write_json(file, {name: values._asdict() for name, values in found.items()})
 
 
@@ -84,5 +84,5 @@ def read_statistics(file: Path, names: Sequence[str]) -> list[Statistics]:
         numbers = [x for x in (mean, std) if isinstance(x, int | float) and math.isfinite(x)]
         if len(numbers) != 2 or numbers[1] < 0:
             raise ValueError(f"statistics {file}: '{name}' has mean {mean!r} and std {std!r}; expected two numbers")
-        rows.append(Statistics(float(numbers[0]), float(numbers[1]), int(entry.get("count") or 0)))
+        rows.append(Statistics(float(numbers[0]), float(numbers[1]), int(entry.get("scored") or 0)))
     return rows

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from numpy import float32  # what scores are kept in: 0.7 is 0.69999999 there
+
 from mmpo.data.pairing import Pair, all_pairs, best_worst, gap, layer_pairs, random_pairs, scored, spread
 from mmpo.suggest import one_of
 
@@ -103,7 +105,7 @@ def _proposals(group: Ranked, select: str) -> tuple[list[Pair], int]:
 
 def _filters(group: Ranked, choice: Choice) -> list[tuple[str, Callable[[Pair], bool]]]:
     def above_floors(pair: Pair) -> bool:
-        values = [(group.scores[name][pair[0]], least) for name, least in choice.floors.items()]
+        values = [(group.scores[name][pair[0]], float32(least)) for name, least in choice.floors.items()]
         return all(value is not None and value >= least for value, least in values)
 
     least_share = choice.agreement - ROUNDING

@@ -1,4 +1,4 @@
-"""From the scores of rewards to one value a candidate: the rules by name, checked, and applied to many groups at once."""
+"""From the scores of rewards to one value a candidate: the rules by name, checked, for many groups at once."""
 
 from __future__ import annotations
 
