@@ -7,7 +7,7 @@ that says nothing: no reward scored it, or none scored another beside it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,9 @@ SMOOTHING = 0.5
 """Half a vote for and half against in every pair, so that strengths stay finite."""
 
 
-def table(columns: Mapping[str, Sequence[float | None]]) -> Array:
-    """[K, R] scores of a group from {reward: K numbers or None}."""
-    return np.array([[np.nan if x is None else x for x in values] for values in columns.values()], np.float64).T
+def table(rewards: Iterable[Sequence[float | None]]) -> Array:
+    """[K, R] scores of a group from R lists of K numbers or None."""
+    return np.array([[np.nan if x is None else x for x in values] for values in rewards], np.float64).T
 
 
 def duels(scores: Array) -> Array:
