@@ -197,7 +197,7 @@ def convert_command(
 def pair_command(
     path: Annotated[str, typer.Argument(metavar="DATASET", help="The data that `mmpo label` scored.")],
     labels: Annotated[Path, typer.Option("--labels", help="The folder that `mmpo label` wrote.")],
-    output: Annotated[Path | None, typer.Option("--output", help="A new folder; nothing is overwritten.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder; nothing is overwritten.")] = None,
     reward: Annotated[
         list[str] | None,
         typer.Option("--reward", metavar="COLUMN[=WEIGHT]", help="A column of the labels; default: all, alike."),

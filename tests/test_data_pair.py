@@ -19,7 +19,7 @@ from PIL import Image
 
 from mmpo.data.readers import ReadReport, open_pairs, read_open, read_pairs
 from mmpo.data.shards import read_done, read_rows
-from mmpo.recipe_files import dump, validate
+from mmpo.recipe_files import load_recipe
 from mmpo.records import bytes_hash
 
 main = command_line.main
@@ -184,15 +184,25 @@ def test_a_dry_run_counts_without_the_data(main: Main, labels: Path, tmp_path: P
     assert found["hps"]["mean"] == pytest.approx(0.15)
 
 
-def test_training_reads_what_was_written(main: Main, data: Path, labels: Path, tmp_path: Path, sd_folder: Path) -> None:
-    """The next command as it stands, with a recipe in the place of RECIPE."""
-    recipe = tmp_path / "mine.yaml"
-    tree = tiny.recipe_tree(sd_folder, tmp_path / "none", tmp_path / "run", evaluation__held_out_pairs=0)
-    recipe.write_text(dump(validate(tree)))
+def test_the_next_command_is_a_valid_recipe(main: Main, data: Path, labels: Path, tmp_path: Path) -> None:
+    """That it reads the pairs is tested above; a recipe stands in the place of RECIPE."""
     said, _ = pair(main, data, labels, tmp_path / "out", "--by", "win_rate")
-    words = [str(recipe) if word == "RECIPE" else word for word in shlex.split(said[-1])[2:]]
-    result = main(*words, "--dry-run")
+    words = shlex.split(said[-1])
+    assert words[:4] == ["next:", "mmpo", "train", "RECIPE"]
+    assert load_recipe("diffusion_dpo", words[4:]).data.path == str(tmp_path / "out")
+    said, _ = pair(main, data, labels, tmp_path / "lists", "--lists")
+    assert load_recipe("diffusion_dpo", shlex.split(said[-1])[4:]).method.loss == "rank_dpo"
+
+
+def test_from_the_labelling_engine_by_what_it_says_comes_next(main: Main, data: Path, tmp_path: Path) -> None:
+    rewards = ("--reward", "random", "--reward", "random,seed=1,as=other")
+    said = main("label", data, *rewards, "--output", tmp_path / "labels").out.strip().splitlines()[-1]
+    words = [str(tmp_path / "out") if word == "PAIRS" else word for word in shlex.split(said)[2:]]
+    result = main(*words)
     assert result.code == 0, result
+    rows = [row for _, row in read_rows(tmp_path / "out")]
+    assert rows
+    assert set(rows[0]["scores"]) == {"random", "other"}
 
 
 def test_labels_of_a_part_of_the_data(main: Main, data: Path, tmp_path: Path) -> None:

@@ -110,19 +110,31 @@ def test_layers_are_top_against_bottom() -> None:
     group = ranked(aggregate.win_rate(scores).tolist(), layers=layers)
     assert sorted(choose(group, Choice("layers"))[0]) == [(0, 3), (1, 3)]
     flat = ranked([1.0, 1.0], layers=[0, 0])
-    assert choose(flat, Choice("layers")) == ([], {"ties": 0, "proposed": 0, "kept": 0} | dict.fromkeys(DROPPED, 0))
+    assert choose(flat, Choice("layers")) == (
+        [],
+        {"ties": 0, "proposed": 0, "kept": 0} | dict.fromkeys(("same image", "limit"), 0),
+    )
 
 
 def test_a_difference_by_rounding_is_a_tie() -> None:
-    """Thirds summed in another order: 0 and 2⁻⁵³ apart, not one better than the other."""
-    scores = np.array([[1.0, 2, 3], [2, 3, 1], [3, 1, 2]])
-    for by in ("win_rate", "bradley_terry"):
-        group = ranked(values(scores, Rule(by, ("a", "b", "c"))).tolist())
-        assert choose(group, Choice("all"))[1]["ties"] == 3
+    """Thirds and halves summed in another order are 2⁻⁵³ apart, and not one better than the other."""
+    scores = np.array([[2.0, 0], [3, 3], [0, 3], [1, 0]])  # the first and third: (2/3 + 1/6) / 2 and (0 + 5/6) / 2
+    assert len(set(aggregate.win_rate(scores)[[0, 2]])) == 2
+    found = values(scores, Rule("win_rate", ("a", "b")))
+    assert choose(ranked(found[[0, 2]].tolist()), Choice("all"))[1]["ties"] == 1
     near = ranked([0.6, 0.4])
     assert 0.6 - 0.4 < 0.2 < 0.8 - 0.6 + 1e-9
     assert not choose(near, Choice(margin=0.2))[0]
     assert not choose(ranked([0.8, 0.6]), Choice(margin=0.2))[0], "more than the margin by rounding only"
+
+
+def test_limits_hold_as_they_are_written() -> None:
+    """7 of 9 votes are 0.777...7, and 7 / 9 is 0.777...8; scores are kept as float32, where 0.7 is 0.69999999."""
+    seven = aggregate.agreement(np.array([[1.0] * 7 + [0.0] * 2, [0.0] * 7 + [1.0] * 2])).tolist()
+    group = Ranked("g", [1.0, 0.0], {"r": [float(np.float32(0.7)), 0.0]}, seven, ["x", "y"])
+    assert choose(group, Choice(agreement=7 / 9))[0]
+    assert choose(group, Choice(floors={"r": 0.7}))[0]
+    assert not choose(group, Choice(floors={"r": 0.7001}))[0]
 
 
 def test_rules_are_checked() -> None:

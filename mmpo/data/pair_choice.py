@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from numpy import float32  # what scores are kept in: 0.7 is 0.69999999 there
 
-from mmpo.data.pairing import Pair, all_pairs, best_worst, gap, layer_pairs, random_pairs, scored, spread
+from mmpo.data.pairing import Pair, best_worst, gap, layer_pairs, random_pairs, scored, spread, unequal_pairs
 from mmpo.suggest import one_of
 
 SELECTIONS = ("best_worst", "all", "random", "layers")
@@ -99,7 +99,7 @@ def _proposals(group: Ranked, select: str) -> tuple[list[Pair], int]:
         sizes = Counter(group.layers[i] for i in known if group.layers[i] >= 0)
         full = sizes[0] * sizes[max(sizes)] if max(sizes, default=0) > 0 else 0
         return pairs, full - len(pairs)
-    pairs = all_pairs(group.values)
+    pairs = unequal_pairs(group.values)
     return pairs, len(known) * (len(known) - 1) // 2 - len(pairs)
 
 
@@ -108,13 +108,14 @@ def _filters(group: Ranked, choice: Choice) -> list[tuple[str, Callable[[Pair], 
         values = [(group.scores[name][pair[0]], float32(least)) for name, least in choice.floors.items()]
         return all(value is not None and value >= least for value, least in values)
 
-    least_share = choice.agreement - ROUNDING
-    return [
-        ("margin", lambda pair: gap(group.values, pair) > choice.margin * (1 + ROUNDING)),
-        ("floor", above_floors),
-        ("agreement", lambda pair: least_share < 0 or group.agreement[pair[0]][pair[1]] >= least_share),
-        ("same image", lambda pair: group.contents[pair[0]] != group.contents[pair[1]]),
-    ]
+    wanted: list[tuple[str, Callable[[Pair], bool]]] = []
+    if choice.margin > 0:
+        wanted.append(("margin", lambda pair: gap(group.values, pair) > choice.margin * (1 + ROUNDING)))
+    if choice.floors:
+        wanted.append(("floor", above_floors))
+    if choice.agreement > 0:
+        wanted.append(("agreement", lambda pair: group.agreement[pair[0]][pair[1]] >= choice.agreement - ROUNDING))
+    return [*wanted, ("same image", lambda pair: group.contents[pair[0]] != group.contents[pair[1]])]
 
 
 def _limited(pairs: Sequence[Pair], group: Ranked, choice: Choice) -> list[Pair]:

@@ -36,8 +36,13 @@ def all_pairs(scores: Sequence[float | None], *, margin: float = 0.0, limit: int
         margin: ties and near-ties up to this difference are dropped.
         limit: keep so many, as `spread` does.
     """
+    return spread(unequal_pairs(scores, margin=margin), scores, limit)
+
+
+def unequal_pairs(scores: Sequence[float | None], *, margin: float = 0.0) -> list[Pair]:
+    """The pairs of `all_pairs`, in the order of the candidates."""
     ordered = [ahead(scores, pair) for pair in itertools.combinations(scored(scores), 2)]
-    return spread([pair for pair in ordered if gap(scores, pair) > margin], scores, limit)
+    return [pair for pair in ordered if gap(scores, pair) > margin]
 
 
 def random_pairs(pairs: Sequence[Pair], *, seed: int, group: str, limit: int = 1) -> list[Pair]:
