@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -48,11 +48,13 @@ def naive_win_rate(scores: np.ndarray) -> list[float]:
     return found
 
 
+@settings(deadline=None)
 @given(GAPPY)
 def test_win_rate_is_algorithm_one(scores: np.ndarray) -> None:
     assert aggregate.win_rate(scores) == pytest.approx(naive_win_rate(scores), nan_ok=True)
 
 
+@settings(deadline=None)
 @given(COMPLETE)
 def test_rates_of_a_group_sum_to_half_its_size(scores: np.ndarray) -> None:
     for rates in (aggregate.win_rate(scores), aggregate.expected_win(scores, [0.7] * scores.shape[1])):
@@ -60,6 +62,7 @@ def test_rates_of_a_group_sum_to_half_its_size(scores: np.ndarray) -> None:
         assert ((rates >= 0) & (rates <= 1)).all()
 
 
+@settings(deadline=None)
 @given(GAPPY)
 def test_only_the_order_counts_where_only_the_order_should(scores: np.ndarray) -> None:
     bent = np.exp(scores) * 7 - 3
@@ -91,6 +94,7 @@ def test_win_rate_by_hand() -> None:
     assert aggregate.win_rate(np.array([[np.inf], [1.0], [2.0]])) == pytest.approx([NAN, 0, 1], nan_ok=True)
 
 
+@settings(deadline=None)
 @given(COMPLETE)
 def test_bradley_terry_has_the_order_of_borda_on_complete_data(scores: np.ndarray) -> None:
     strength, borda = aggregate.bradley_terry(scores).round(7), aggregate.win_rate(scores).round(7)
@@ -116,6 +120,7 @@ def test_bradley_terry_is_the_maximum_of_its_likelihood() -> None:
     assert gradient == pytest.approx([0] * 5, abs=1e-7)
 
 
+@settings(deadline=None)
 @given(COMPLETE)
 def test_pareto_layers_by_brute_force(scores: np.ndarray) -> None:
     left, layer, expected = set(range(len(scores))), 0, [0] * len(scores)
@@ -146,6 +151,7 @@ def test_zmean_and_expected_win_by_hand() -> None:
     assert aggregate.expected_win(np.array([[900.0], [0.0]]), [100.0]).tolist() == [1, 0]
 
 
+@settings(deadline=None)
 @given(GAPPY)
 def test_agreement_counts_votes_ties_half(scores: np.ndarray) -> None:
     shares = aggregate.agreement(scores)
@@ -164,6 +170,7 @@ def test_groups_at_once_are_groups_one_by_one(name: str) -> None:
     np.testing.assert_allclose(RULES[name](scores), one_by_one, atol=1e-7)
 
 
+@settings(deadline=None)
 @given(GAPPY, st.randoms(use_true_random=False))
 def test_the_order_of_candidates_does_not_matter(scores: np.ndarray, rng: Any) -> None:
     order = list(range(len(scores)))

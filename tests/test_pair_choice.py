@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -55,6 +55,7 @@ def groups(draw: Any) -> Ranked:
     )
 
 
+@settings(deadline=None)
 @given(groups(), CHOICES)
 def test_counts_add_up_and_no_pair_breaks_a_rule(group: Ranked, choice: Choice) -> None:
     pairs, counts = choose(group, choice)
@@ -72,6 +73,7 @@ def test_counts_add_up_and_no_pair_breaks_a_rule(group: Ranked, choice: Choice) 
         assert len(pairs) <= (1 if choice.select == "best_worst" else choice.limit or 1)
 
 
+@settings(deadline=None)
 @given(groups(), CHOICES)
 def test_all_is_every_pair_that_the_rules_leave(group: Ranked, choice: Choice) -> None:
     """Against a double loop; what other selections keep is among them."""
