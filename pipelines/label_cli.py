@@ -41,6 +41,9 @@ def label(
     on_bad_row: Annotated[
         str, typer.Option("--on-bad-row", help="skip: its score is null, and it is counted; error: stop at the first.")
     ] = "skip",
+    shard_rows: Annotated[
+        int, typer.Option("--shard-rows", min=1, help="Candidates of a shard: what a call that is killed does again.")
+    ] = 1024,
     redo: Annotated[bool, typer.Option("--redo", help="Score these rewards' columns again.")] = False,
 ) -> None:
     """Scores every candidate of a data set by rewards.
@@ -61,7 +64,7 @@ def label(
     opened = open_candidates(source.path, **reading)
     specs = parse_specs(reward or [], opened.kind)
     limit = limit or source.options.get("limit")
-    described = {"path": _placed(source.path), "kind": opened.kind, "limit": limit, **reading}
+    described = {"path": _placed(source.path), "kind": opened.kind, "limit": limit, "shard_rows": shard_rows, **reading}
     from pipelines.launch import inside_launcher, launch, should_launch
 
     if redo and inside_launcher():
@@ -75,7 +78,7 @@ def label(
             raise typer.Exit(code)
     from pipelines.label_run import LabelJob, run_labels
 
-    job = LabelJob(opened, specs, output, described, limit, batch_size, workers, on_bad_row == "error")
+    job = LabelJob(opened, specs, output, described, limit, batch_size, workers, on_bad_row == "error", shard_rows)
     marker = run_labels(job)
     if marker is not None:
         _say(marker, [spec.column for spec in specs], output)

@@ -17,16 +17,21 @@ REASONS = 20
 
 
 def count_rows(folder: Path, shards: int) -> dict[str, Any]:
-    """`rows`, `groups`, and what nobody can score: `count, reasons, first`."""
-    rows, groups, bad = 0, 0, _Bad()
-    last = None
+    """`rows`, `groups`, `returning`: groups of a prompt that had one before; `unreadable`: `count, reasons, first`."""
+    rows, groups, returning, bad = 0, 0, 0, _Bad()
+    last, prompts = None, set[int]()
+    columns = ["group", "prompt", "response", "place", "error"]
     for number in range(shards):
-        for _, row in read_rows(shard_file(rows_folder(folder), number), ["group", "place", "error"]):
+        for _, row in read_rows(shard_file(rows_folder(folder), number), columns):
             rows += 1
-            groups += row["group"] != last
+            if row["group"] != last:
+                groups += 1
+                prompt = hash(row["prompt"])  # few bytes for a prompt
+                returning += bool(row["prompt"]) and row["response"] is None and prompt in prompts
+                prompts.add(prompt)
             last = row["group"]
             bad.add(row["place"], row["error"])
-    return {"rows": rows, "groups": groups, "shards": shards, "unreadable": bad.counts()}
+    return {"rows": rows, "groups": groups, "returning": returning, "shards": shards, "unreadable": bad.counts()}
 
 
 def count_column(folder: Path, column: str, shards: int) -> dict[str, Any]:
@@ -45,6 +50,11 @@ def count_column(folder: Path, column: str, shards: int) -> dict[str, Any]:
 def summary_lines(marker: Mapping[str, Any], columns: Sequence[str]) -> Iterator[str]:
     """The counts for the terminal, and the first bad rows with file and row."""
     yield f"{marker['rows']:,} candidates of {marker['groups']:,} groups"
+    if marker["returning"]:
+        yield (
+            f"  {marker['returning']:,} of them are of a prompt that had a group before; sorted by prompt, the data "
+            "would have one group of each"
+        )
     unreadable = marker["unreadable"]
     first = [f"{place}: {why}" for place, why in unreadable["first"]]
     count = unreadable["count"]

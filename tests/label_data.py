@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
 from mmpo.data.candidates import open_candidates
@@ -76,11 +78,10 @@ def everything(folder: Path) -> dict[str, Any]:
     return found
 
 
-def jpeg(side: int = 64, mode: str = "RGB") -> bytes:
+def jpeg(side: int = 64) -> bytes:
     """A JPEG of noise."""
-    size = (side, side, len(mode))
     buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8), mode).save(buffer, "JPEG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
@@ -132,3 +133,21 @@ class Mean:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mean)
+
+
+def make_clip(folder: Path) -> Path:
+    """A tiny random CLIP with CLIP's vocabulary."""
+    from transformers import CLIPConfig, CLIPModel
+
+    torch.manual_seed(0)
+    tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**tower, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
+    vision = {**tower, "image_size": 224, "patch_size": 32}
+    CLIPModel(CLIPConfig(projection_dim=32, text_config=text, vision_config=vision)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See `make_clip`."""
+    return make_clip(tmp_path_factory.mktemp("clip"))

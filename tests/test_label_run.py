@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from label_data import Counting, everything, jpeg, label_data, make_shapes, rows_of, scores_of
+from pair_files import write
 from PIL import Image
 
 import rewards
@@ -15,6 +16,8 @@ from mmpo.data.labels import read_joined, read_marker
 from mmpo.records import bytes_hash, content_id
 from pipelines import label_stages
 from pipelines.label_scoring import PATIENCE
+from pipelines.label_spec import parse_specs
+from pipelines.label_summary import summary_lines
 
 
 def test_labels_are_the_rewards_own_scores_in_the_datas_order(tmp_path: Path) -> None:
@@ -149,7 +152,39 @@ def test_data_that_changed_are_not_mixed(tmp_path: Path) -> None:
         label_data(make_shapes(tmp_path / "more"), labels, "shapes")
 
 
-def test_an_interrupted_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prompts_that_come_back_are_counted(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "data", prompts=3, each=1)
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    rows = [{"prompt": row["prompt"], "image": (data.parent / row["image"]).read_bytes()} for row in lines]
+    write(tmp_path / "table", [*rows, rows[0], rows[1]])
+    marker = label_data(tmp_path / "table", tmp_path / "labels", "random")
+    assert marker is not None
+    assert (marker["groups"], marker["returning"]) == (5, 2)
+    assert "2 of them are of a prompt that had a group before" in "\n".join(summary_lines(marker, ["random"]))
+
+
+def test_a_file_that_is_damaged_further_on_stops_with_its_name(tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "data", prompts=200, each=1)
+    images = [{"prompt": row, "image": (data.parent / "0-0.png").read_bytes()} for row in map(str, range(20))]
+    write(tmp_path / "table", images, name="a")
+    write(tmp_path / "table", images, name="b")
+    file = tmp_path / "table" / "b.parquet"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"b.parquet: not a readable parquet file"):
+        label_data(tmp_path / "table", tmp_path / "labels", "random")
+    assert len(rows_of(tmp_path / "labels")) == 16, "shards before it are kept"
+
+
+def test_rewards_on_the_command_line() -> None:
+    (spec,) = parse_specs(["random, seed=3 ,as=x"], "images")
+    assert (spec.name, spec.column, spec.options) == ("random", "x", {"seed": 3})
+    clip, other = parse_specs(["pickscore,weights=7,batch_size=4,device=cpu", "pickscore,revision=1e5,as=b"], "images")
+    assert clip.options == {"weights": "7", "batch_size": 4, "device": "cpu"}
+    assert clip.telling == {"weights": "7"}
+    assert other.options == {"revision": "1e5"}
+
+
+def test_an_interrupted_call_goes_on(tmp_path: Path) -> None:
     data = make_shapes(tmp_path / "data")
     label_data(data, tmp_path / "whole", "shapes", "random")
     broken = [json.loads(line)["prompt"] for line in data.read_text().splitlines()][19]

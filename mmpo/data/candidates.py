@@ -168,7 +168,7 @@ def _kind(source: Source, path: str, format: str, columns: Mapping[str, str]) ->
     if image and prompt:
         return "images"
     near = suggestion(source.columns, [("prompt", "image")])
-    hint = f". Perhaps {as_flags(near)}?" if near else ""
+    hint = f". Perhaps {as_flags(near)}?" if near else ". Other names: --columns prompt=THEIRS --columns image=THEIRS"
     needs = "; ".join(known.needs for known in FORMATS.values())
     raise ValueError(
         f"data.path {where}: found the columns {listed(source.columns)}; one image a row needs prompt and image; "
