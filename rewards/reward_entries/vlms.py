@@ -1,0 +1,31 @@
+"""Rewards that are a vision-language model: its probability of yes, a head on it, or what it writes."""
+
+from __future__ import annotations
+
+from rewards.reward_entry import MODEL_OPTIONS, RewardEntry
+
+VLM_OPTIONS = {
+    **MODEL_OPTIONS,
+    "weights": "another hub name, or a local folder",
+    "dtype": "of the model: float32, bfloat16 or float16; the last product is float32 anyway. Default: bfloat16",
+    "batch_size": "rows at once; in float32 scores do not depend on it, in bfloat16 by its rounding. Default: 8",
+}
+
+VLM = {
+    "vqascore": RewardEntry(
+        target="rewards.vqa_score:VQAScore",
+        title="how sure a vision-language model is that the image shows the text, or that an answer is right",
+        takes=("image", "response"),
+        range="a probability in [0, 1], of yes over the whole vocabulary; the part `no` is that of no",
+        preprocessing='the model\'s own processor; asks: Does this figure show "PROMPT"? Please answer yes or no.',
+        weights="Qwen/Qwen2.5-VL-7B-Instruct",
+        licence="Apache-2.0",
+        paper="Lin et al., Evaluating Text-to-Visual Generation with Image-to-Text Generation, arXiv 2404.01291",
+        options={
+            **VLM_OPTIONS,
+            "template": "what is asked of an image; {} is the prompt",
+            "answer_template": "what is asked of an answer; {question} and {answer}",
+        },
+        unverified="scores of published weights; the paper's own model, CLIP-FlanT5, is not one of transformers",
+    ),
+}
