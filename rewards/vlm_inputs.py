@@ -65,7 +65,7 @@ class VlmInputs:
         """The batch of those questions that the model can read, padded on one side."""
         faults: list[str | None] = [None] * len(questions)
         rows = list(range(len(questions)))
-        batch = self._all(questions, side)
+        batch = self._all(questions, side) if questions else None
         if batch is None:
             for row in rows:
                 faults[row] = self._why(questions[row], side)

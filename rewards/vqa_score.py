@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from rewards.question import Question, check_slots, filled
 from rewards.scores import Candidate, Scores
 from rewards.staged import Whole, score_by_views
 from rewards.vlm_model import load_vlm
+from rewards.weights_hash import weights_identity
 from rewards.yes_no import yes_and_no
 
 IMAGE_TEMPLATE = 'Does this figure show "{}"? Please answer yes or no.'
@@ -60,6 +61,14 @@ class VQAScore:
         self._yes, self._no = yes_and_no(self._vlm.tokenizer)
         self.view = Whole()  # the model's processor does the rest, with the text
         self.batch_size = batch_size
+        self._weights, self._revision, self._dtype = weights, revision, dtype
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What its scores depend on."""
+        where = weights_identity(self._weights, self._revision)
+        asked = {"template": self._template, "answer_template": self._answer_template}
+        return {"weights": where, "dtype": self._dtype, "view": repr(self.view), **asked}
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`."""

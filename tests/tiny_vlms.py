@@ -78,9 +78,7 @@ def qwen2_config(processor: Any, vocab_size: int) -> Any:
 
     vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14}
     vision |= {"spatial_merge_size": 2, "temporal_patch_size": 2}
-    return Qwen2VLConfig(
-        text_config=qwen_text(vocab_size), vision_config=vision, **_qwen_ids(processor.tokenizer)
-    )
+    return Qwen2VLConfig(text_config=qwen_text(vocab_size), vision_config=vision, **_qwen_ids(processor.tokenizer))
 
 
 def make_qwen25(folder: Path, *, seed: int = 0) -> Path:

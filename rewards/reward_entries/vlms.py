@@ -28,4 +28,21 @@ VLM = {
         },
         unverified="scores of published weights; the paper's own model, CLIP-FlanT5, is not one of transformers",
     ),
+    "hpsv3": RewardEntry(
+        target="rewards.hps_v3:HPSv3",
+        title="human preference for images of one prompt, a Qwen2-VL with a head trained on HPDv3",
+        range="a real number; compare images of the same prompt; the part `sigma` is how unsure it is",
+        preprocessing="both sides to multiples of 28, about 448 x 448 pixels in all (bicubic, PIL); the authors' "
+        "instruction with the prompt, read at one token",
+        weights="MizzenAI/HPSv3/HPSv3.safetensors",
+        licence="MIT; its base Qwen2-VL-7B is Apache-2.0",
+        paper="Ma et al., HPSv3: Towards Wide-Spectrum Human Preference Score, arXiv 2508.03789",
+        options={
+            **VLM_OPTIONS,
+            "weights": "another file: local, or OWNER/NAME/FILE on the hub",
+            "base": "the Qwen2-VL whose config and processor it takes. Default: Qwen/Qwen2-VL-7B-Instruct",
+            "positions": "sequential as the authors' code, or mrope as Qwen2-VL itself. Default: sequential",
+        },
+        unverified="scores of the published weights; which positions they were trained with: read off the code",
+    ),
 }
