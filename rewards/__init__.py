@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from rewards.scores import Candidate, Response, Reward, Scores
+from rewards.scores import Candidate, Comparison, Judge, Response, Reward, Scores
 from rewards.table import REWARD_TABLE
 
 GROUP = "mmpo.rewards"
@@ -36,4 +36,4 @@ def load(name: str, **options: Any) -> Reward:
         raise ValueError(f"reward {name}: {error}") from None
 
 
-__all__ = ["Candidate", "Response", "Reward", "Scores", "load", "names"]
+__all__ = ["Candidate", "Comparison", "Judge", "Response", "Reward", "Scores", "load", "names"]
