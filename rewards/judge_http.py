@@ -23,6 +23,8 @@ from rewards.question import Question, shortened
 
 REQUEST = {"temperature": 0, "max_tokens": 1024}
 LONGEST_WAIT = 60.0
+TIRED = "the judge's endpoint, tried"
+MANY = 4  # questions at once: where all of so many fail, the endpoint is down, and going on would take days
 AGAIN = (408, 409, 425, 429)
 FATAL = {
     401: "the key is not accepted: see key_variable",
@@ -37,7 +39,8 @@ class HttpBackend:
 
     A status 429, 408, 409, 425 or 5xx, a lost connection, silence and what is no chat completion are tried again
     after 1, 2, 4, ... times `backoff` seconds and up to half as much more, at least what `Retry-After` asks, at most
-    a minute. Any other status is the row's error, or ends the run where every row would have it.
+    a minute. Any other status is the row's error, or ends the run where every row would have it; so does a batch of
+    which nothing got through.
 
     Args:
         url: the base, such as http://localhost:8000/v1.
@@ -83,22 +86,31 @@ class HttpBackend:
         address, stop = address_of(self.url, "/chat/completions"), threading.Event()
 
         def one(number: int) -> Reply:
-            reply = self._answer(address, questions[number], stop)
+            try:
+                reply = self._answer(address, questions[number], stop)
+            except BaseException:
+                stop.set()
+                raise
             if reply.text is not None:
                 keep(number, reply.text)
             return reply
 
         pool = ThreadPoolExecutor(max_workers=min(self.concurrency, max(1, len(questions))))
         try:
-            return list(pool.map(one, range(len(questions))))
+            replies = list(pool.map(one, range(len(questions))))
         finally:  # after an error or Ctrl-C those that wait give up
             stop.set()
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+        if len(replies) >= MANY and all((reply.error or "").startswith(TIRED) for reply in replies):
+            raise ValueError(f"url {self.url}: none of {len(replies)} questions got through; {replies[-1].error}")
+        return replies
 
     def _answer(self, address: Address, question: Question, stop: threading.Event) -> Reply:
         body, headers = json.dumps(self._payload(question)).encode(), self._headers()
         fault = "stopped"
         for attempt in range(self.tries):
+            if stop.is_set():
+                break
             least = 0.0
             try:
                 answer = post(address, body, headers, timeout=self.timeout)
@@ -119,7 +131,7 @@ class HttpBackend:
             wait = max(self.backoff * 2**attempt * random.uniform(1.0, 1.5), least)
             if attempt + 1 < self.tries and stop.wait(min(wait, LONGEST_WAIT)):
                 break
-        return Reply(None, f"the judge's endpoint, tried {self.tries} times: {fault}")
+        return Reply(None, f"{TIRED} {self.tries} times: {fault}")
 
     def _payload(self, question: Question) -> dict[str, Any]:
         content: list[dict[str, Any]] = [

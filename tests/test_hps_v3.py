@@ -70,11 +70,14 @@ def naive(paths: dict[str, str], image: Image.Image, prompt: str, positions: str
     text += "<|im_start|>assistant\n"
     processor.image_processor.size = {"shortest_edge": 3136, "longest_edge": 12845056}  # the published processor's
     inputs = processor(text=[text], images=[resized], return_tensors="pt")
-    places = {}
-    if positions == "sequential":
-        places["position_ids"] = torch.arange(inputs["input_ids"].shape[1]).expand(3, 1, -1)
     with torch.no_grad():
-        hidden = backbone(**inputs, **places).last_hidden_state[0]
+        if positions == "sequential":  # the authors' way: embeddings with the image's in their places, and no grid
+            words = backbone.language_model.embed_tokens(inputs["input_ids"])
+            seen = backbone.get_image_features(inputs["pixel_values"], inputs["image_grid_thw"]).pooler_output[0]
+            here = (inputs["input_ids"] == config.image_token_id).unsqueeze(-1)
+            hidden = backbone.language_model(inputs_embeds=words.masked_scatter(here, seen)).last_hidden_state[0]
+        else:
+            hidden = backbone(**inputs).last_hidden_state[0]
     (at,) = (inputs["input_ids"][0] == len(processor.tokenizer) - 1).nonzero().flatten().tolist()
     value = hidden[at]
     for number in (0, 3, 5):
@@ -107,12 +110,20 @@ def test_the_head_reads_the_reward_token_whatever_the_batch(tiny_hps: dict[str, 
     prompts = ["a cat", "a much longer prompt " * 4, 'a {"text_prompt"} of {text_prompt}']
     expected = np.array([naive(tiny_hps, *row, positions) for row in zip(images, prompts, strict=True)])
     assert np.ptp(expected, axis=0).min() > 0.01, "the tiny model answers everything alike"
-    for batch_size in (1, 3):
+    for batch_size in (1, 3) if positions == "sequential" else (3,):
         reward = rewards.load("hpsv3", **tiny_hps, dtype="float32", batch_size=batch_size, positions=positions)
         scores = reward.score(images, prompts)
         assert scores.errors == [None] * 3
         np.testing.assert_allclose(scores.values, expected[:, 0], atol=1e-5)
         np.testing.assert_allclose(scores.parts["sigma"], np.exp(expected[:, 1]), atol=1e-5)
+
+
+def test_a_bfloat16_backbone_has_a_float32_head(tiny_hps: dict[str, str]) -> None:
+    reward, image = rewards.load("hpsv3", **tiny_hps), noise((60, 60))
+    value = reward.score([image], ["a cat"]).values[0]
+    exact = naive(tiny_hps, image, "a cat", "sequential")[0]
+    assert 0 < abs(value - exact) < 0.1
+    assert value != torch.tensor(value).bfloat16().float().item(), "the last product was rounded"
 
 
 def test_positions_matter(tiny_hps: dict[str, str]) -> None:

@@ -134,12 +134,15 @@ def test_what_every_row_would_meet_ends_the_run(
     assert not [text for text in held if KEY in text]
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_nobody_there_is_a_rows_error_or_of_a_whole_batch_the_runs() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    scores = rewards.load("vlm_judge", url=url, model="m", tries=2, **FAST).score([picture(1)], ["a"])
+    reward = rewards.load("vlm_judge", url=url, model="m", tries=2, **FAST)
+    scores = reward.score([picture(1)], ["a"])
     assert "tried 2 times: no answer (ConnectionRefusedError" in (scores.errors[0] or "")
+    with pytest.raises(ValueError, match=r"none of 5 questions got through; .*ConnectionRefusedError"):
+        reward.score([picture(1)] * 5, ["a"] * 5)
 
 
 def test_options_are_refused_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

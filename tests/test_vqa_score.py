@@ -67,6 +67,16 @@ def test_the_score_is_the_share_of_yes_whatever_the_batch(vlms: dict[str, Path],
 
 
 @pytest.mark.parametrize("family", VLMS)
+def test_bfloat16_rounds_the_model_and_not_the_softmax(vlms: dict[str, Path], family: str) -> None:
+    exact, rounded = (
+        rewards.load("vqascore", weights=str(vlms[family]), dtype=dtype).score(IMAGES, PROMPTS).values
+        for dtype in ("float32", "bfloat16")
+    )
+    np.testing.assert_allclose(rounded, exact, rtol=0.3)
+    assert not np.array_equal(rounded, torch.tensor(rounded).bfloat16().float().numpy())
+
+
+@pytest.mark.parametrize("family", VLMS)
 def test_padding_left_or_right_is_the_same(vlms: dict[str, Path], family: str) -> None:
     model = load_vlm(str(vlms[family]), dtype="float32")
     asked = [Question((image, prompt)) for image, prompt in zip(IMAGES, PROMPTS, strict=True)]
