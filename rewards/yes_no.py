@@ -18,12 +18,13 @@ def yes_and_no(tokenizer: Any) -> tuple[list[int], list[int]]:
         ValueError: the tokenizer has no token of one's own for one of them.
     """
     yes, no = _first(tokenizer, YES), _first(tokenizer, NO)
-    both = yes & no
-    if not yes - both or not no - both:
-        raise ValueError("weights: this tokenizer begins yes and no with the same token; take another model")
-    return sorted(yes - both), sorted(no - both)
+    if not yes or not no:
+        raise ValueError("weights: this tokenizer has no token that begins a yes, or none that begins a no")
+    return yes, no
 
 
-def _first(tokenizer: Any, words: tuple[str, ...]) -> set[int]:
+def _first(tokenizer: Any, words: tuple[str, ...]) -> list[int]:
+    """Those first tokens that begin the word: a lone space, or the mark of an unknown word, says nothing."""
     ids = {tokenizer(word, add_special_tokens=False).input_ids[0] for word in words}
-    return {number for number in ids if words[1].startswith(tokenizer.decode([number]).strip().lower() or "?")}
+    texts = {number: tokenizer.decode([number]).strip().lower() for number in ids}
+    return sorted(number for number, text in texts.items() if text and words[1].startswith(text))

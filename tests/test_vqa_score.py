@@ -37,9 +37,10 @@ def vlms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: make(folder / name) for name, make in VLMS.items()}
 
 
-def naive(folder: Path, image: Image.Image, text: str) -> tuple[float, float]:
+def naive(folder: Path, image: Image.Image, text: str, dtype: str = "float32") -> tuple[float, float]:
     """P(yes), P(no) of one question alone, unpadded, from all logits of an ordinary forward."""
-    model, processor = AutoModelForImageTextToText.from_pretrained(folder).eval(), AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).eval()
+    processor = AutoProcessor.from_pretrained(folder)
     content = [{"type": "image", "image": image}, {"type": "text", "text": text}]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": content}],
@@ -47,7 +48,7 @@ def naive(folder: Path, image: Image.Image, text: str) -> tuple[float, float]:
         tokenize=True,
         return_dict=True,
         return_tensors="pt",
-    )
+    ).to("cpu", model.dtype)
     with torch.no_grad():
         shares = model(**inputs).logits[0, -1].double().softmax(-1)
     return tuple(float(sum(shares[processor.tokenizer(a).input_ids[0]] for a in word)) for word in ("Yy", "Nn"))
@@ -66,14 +67,14 @@ def test_the_score_is_the_share_of_yes_whatever_the_batch(vlms: dict[str, Path],
         np.testing.assert_allclose(scores.parts["no"], [no for _, no in expected], atol=1e-6)
 
 
-@pytest.mark.parametrize("family", VLMS)
-def test_bfloat16_rounds_the_model_and_not_the_softmax(vlms: dict[str, Path], family: str) -> None:
-    exact, rounded = (
-        rewards.load("vqascore", weights=str(vlms[family]), dtype=dtype).score(IMAGES, PROMPTS).values
-        for dtype in ("float32", "bfloat16")
-    )
-    np.testing.assert_allclose(rounded, exact, rtol=0.3)
-    assert not np.array_equal(rounded, torch.tensor(rounded).bfloat16().float().numpy())
+def test_bfloat16_rounds_the_model_and_not_the_softmax(vlms: dict[str, Path]) -> None:
+    """Against the softmax in float64 of the same bfloat16 logits; one in bfloat16 is off by its 0.4 %."""
+    reward = rewards.load("vqascore", weights=str(vlms["llava"]), batch_size=1)
+    scores = reward.score(IMAGES, PROMPTS)
+    for row, (image, prompt) in enumerate(zip(IMAGES, PROMPTS, strict=True)):
+        text = f'Does this figure show "{prompt}"? Please answer yes or no.'
+        yes, no = naive(vlms["llava"], image, text, "bfloat16")
+        assert (scores.values[row], scores.parts["no"][row]) == pytest.approx((yes, no), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", VLMS)
