@@ -208,6 +208,10 @@ def test_replies_of_two_writers_of_one_file(tmp_path: Path) -> None:
         assert (one, other)[number % 2].get(f"{number:064x}") == f"reply {number}\n\u2028"
         assert ReplyFile(str(tmp_path)).get(f"{number:064x}") == f"reply {number}\n\u2028"
     assert one.get("f" * 64) is None
+    with open(tmp_path / "replies.jsonl", "ab") as file:
+        file.write(b'{"key": "cut')
+    one.put("e" * 64, "after a line that was cut")
+    assert one.get("e" * 64) == ReplyFile(str(tmp_path)).get("e" * 64) == "after a line that was cut"
 
 
 def test_pairs_are_asked_in_both_orders() -> None:
