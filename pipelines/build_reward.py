@@ -32,6 +32,9 @@ Say = Callable[[str], None]
 
 def build_model(recipe: RewardRecipe, accelerator: Accelerator) -> PairModel:
     """The model before training, on its device."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it hides our own lines
     model = MODELS[recipe.model.kind](recipe)
     model.module.to(accelerator.device)
     return model
