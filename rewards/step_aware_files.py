@@ -1,0 +1,103 @@
+"""Step-aware weights: a folder of ours, SPO's published state dict, or a plain CLIP to start from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mmpo.files import replace_folder
+from rewards.step_aware_model import StepAwareClip
+from rewards.weight_files import read_state_dict, weight_file
+from rewards.weight_places import local_place
+
+FILE = "step_aware.safetensors"  # not a CLIP's name, so that nobody takes half of it for one
+NAMES = (
+    (r"clip\.", ""),
+    (r"time\.0\.", "t_embedder.mlp.0."),
+    (r"time\.1\.", "t_embedder.mlp.2."),
+    (r"layers\.(\d+)\.", r"vision_model.encoder.layers.\1.adaLN_modulation.1."),
+    (r"last\.", "vision_model.adaLN_modulation.1."),
+)
+"""Beginnings of our parameters' names, and of SPO's, which stand in our files too."""
+
+
+def load_step_aware(
+    weights: str, *, revision: str | None = None, config: str = "yuvalkirstain/PickScore_v1", sha256: str | None = None
+) -> StepAwareClip:
+    """A step-aware CLIP; a plain CLIP, such as PickScore, is told the timestep and scores as before.
+
+    Args:
+        weights: folder that `save_step_aware` wrote; SPO's state dict, a local file or OWNER/NAME/FILE on the hub; or
+            hub name or folder of a transformers CLIP.
+        revision: on the hub.
+        config: hub name or folder of the CLIP whose config a state dict has.
+        sha256: of a state dict's file.
+    Raises:
+        ValueError: nothing to load there, or parameters are missing, unknown or of other shapes.
+    """
+    from transformers import CLIPConfig, CLIPModel
+
+    file = weight_file(weights, revision, sha256)
+    place = local_place(weights)
+    if file is None and place is not None and (place / FILE).is_file():
+        file, config = place / FILE, str(place)
+    if file is not None:
+        try:
+            described = CLIPConfig.from_pretrained(config)
+        except OSError as error:
+            raise ValueError(f"config {config}: no config.json of a CLIP there ({_first_line(error)})") from None
+        return _filled(described, read_state_dict(file), weights)
+    try:
+        return StepAwareClip(CLIPModel.from_pretrained(place or weights, revision=revision))
+    except OSError as error:
+        raise ValueError(
+            f"weights {weights}: no {FILE} and no CLIP of transformers found there ({_first_line(error)}); "
+            "give a hub name, a folder, a file, or OWNER/NAME/FILE on the hub"
+        ) from None
+
+
+def save_step_aware(model: StepAwareClip, folder: Path) -> None:
+    """Writes the CLIP's config.json and all weights in one safetensors file, under SPO's names."""
+    from safetensors.torch import save_file
+
+    with replace_folder(folder) as partial:
+        model.config.save_pretrained(partial)
+        state = {published_name(name): value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+        save_file(state, partial / FILE, metadata={"format": "pt"})
+
+
+def published_name(name: str) -> str:
+    """A parameter's name in SPO's files, of `StepAwareClip`'s."""
+    for ours, theirs in NAMES:
+        if re.match(ours, name):
+            return re.sub(f"^{ours}", theirs, name)
+    raise AssertionError(name)
+
+
+def _filled(config: Any, state: dict[str, Tensor], where: str) -> StepAwareClip:
+    """The model of this config with these weights, all of them and no other."""
+    from transformers import CLIPModel
+
+    if all(name.startswith("model.") for name in state):  # SPO's training saves a wrapper's
+        state = {name.removeprefix("model."): value for name, value in state.items()}
+    state = {name: value for name, value in state.items() if not name.endswith(".position_ids")}  # of old transformers
+    model = StepAwareClip(CLIPModel(config))
+    names = {published_name(name): name for name in model.state_dict()}
+    missing, unknown = sorted(names.keys() - state.keys()), sorted(state.keys() - names.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"weights {where}: not the step-aware weights of this config: {len(missing)} parameters missing "
+            f"({', '.join(missing[:3])}), {len(unknown)} unknown ({', '.join(unknown[:3])})"
+        )
+    try:
+        model.load_state_dict({names[name]: value for name, value in state.items()})
+    except RuntimeError as error:
+        raise ValueError(f"weights {where}: {str(error).splitlines()[-1].strip()}; give their CLIP's config") from None
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
