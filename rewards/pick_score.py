@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rewards.clip_files import load_clip
@@ -10,6 +10,7 @@ from rewards.clip_model import cosine_scores
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.views import ShortestSideCrop
+from rewards.weights_hash import weights_identity
 
 
 class PickScore:
@@ -37,6 +38,13 @@ class PickScore:
         self.clip = load_clip(weights, revision=revision, device=device, dtype=dtype)
         self.view = ShortestSideCrop(self.clip.size)
         self.batch_size = batch_size
+        self._weights, self._revision, self._dtype = weights, revision, dtype
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """What its scores depend on."""
+        where = weights_identity(self._weights, self._revision)
+        return {"weights": where, "dtype": self._dtype, "view": repr(self.view)}
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`; an answer is compared with its image in the prompt's place."""

@@ -14,6 +14,7 @@ from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 import rewards
 from rewards.clip_files import clip_tokenizer
 from rewards.views import ShortestSideCrop, normalised
+from rewards.weights_hash import weights_identity
 
 SIZES = [(512, 512), (1216, 832), (832, 1216), (640, 1536), (100, 80), (225, 224), (224, 224), (301, 987)]
 
@@ -82,3 +83,12 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
         rewards.load("pickscore", weights=str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="dtype: expected one of float32"):
         rewards.load("pickscore", dtype="fp8")
+
+
+def test_its_identity_is_that_of_weights_view_and_dtype(clip_folder: Path) -> None:
+    reward = rewards.load("pickscore", weights=str(clip_folder))
+    assert reward.identity == {
+        "weights": weights_identity(str(clip_folder)),
+        "dtype": "float32",
+        "view": "ShortestSideCrop(size=224, odd='floor')",
+    }
