@@ -38,18 +38,14 @@ def load_step_aware(
     Raises:
         ValueError: nothing to load there, or parameters are missing, unknown or of other shapes.
     """
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPModel
 
     file = weight_file(weights, revision, sha256)
     place = local_place(weights)
     if file is None and place is not None and (place / FILE).is_file():
         file, config = place / FILE, str(place)
     if file is not None:
-        try:
-            described = CLIPConfig.from_pretrained(config)
-        except OSError as error:
-            raise ValueError(f"config {config}: no config.json of a CLIP there ({_first_line(error)})") from None
-        return _filled(described, read_state_dict(file), weights)
+        return _filled(_config(config), read_state_dict(file), weights)
     try:
         return StepAwareClip(CLIPModel.from_pretrained(place or weights, revision=revision))
     except OSError as error:
@@ -75,6 +71,17 @@ def published_name(name: str) -> str:
         if re.match(ours, name):
             return re.sub(f"^{ours}", theirs, name)
     raise AssertionError(name)
+
+
+def _config(place: str) -> Any:
+    from transformers import CLIPConfig
+
+    try:
+        if Path(place).is_dir() and not (Path(place) / "config.json").is_file():  # transformers would take its defaults
+            raise FileNotFoundError("no such file")
+        return CLIPConfig.from_pretrained(place)
+    except OSError as error:
+        raise ValueError(f"config {place}: no config.json of a CLIP there ({_first_line(error)})") from None
 
 
 def _filled(config: Any, state: dict[str, Tensor], where: str) -> StepAwareClip:

@@ -45,9 +45,9 @@ class StepAwareClip(nn.Module):
         def linear(inputs: int, outputs: int) -> nn.Linear:
             return skip_init(nn.Linear, inputs, outputs, dtype=dtype, device=device)
 
-        self.time = nn.ModuleList([linear(FREQUENCIES, width), linear(width, width)])
-        self.layers = nn.ModuleList([linear(width, 6 * width) for _ in clip.vision_model.encoder.layers])
-        self.last = linear(width, 2 * width)
+        self.time: Any = nn.ModuleList([linear(FREQUENCIES, width), linear(width, width)])
+        self.layers: Any = nn.ModuleList([linear(width, 6 * width) for _ in clip.vision_model.encoder.layers])
+        self.last: Any = linear(width, 2 * width)
         self._start(seed)
 
     @torch.no_grad()
@@ -73,14 +73,10 @@ class StepAwareClip(nn.Module):
         """The CLIP's: logarithm of what cosines are multiplied with."""
         return self.clip.logit_scale
 
-    def gradient_checkpointing_enable(self, **options: Any) -> None:
-        """Keeps no layer's activations while training; they are computed again for the gradient.
-
-        Args:
-            options: of the CLIP's own switch, for the text tower.
-        """
+    def gradient_checkpointing_enable(self) -> None:
+        """Keeps no layer's activations while training; they are computed again for the gradient."""
         self.gradient_checkpointing = True
-        self.clip.gradient_checkpointing_enable(**options)
+        getattr(self.clip, "activation_checkpointing_enable", self.clip.gradient_checkpointing_enable)()
 
     def get_text_features(self, **inputs: Any) -> Any:
         """The CLIP's."""
