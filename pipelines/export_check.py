@@ -18,7 +18,7 @@ from mmpo.models.saving import load_lora
 from mmpo.records import Prompt
 from pipelines.export_lora import LoadedLora, apply_lora, export_deltas, load_export
 from pipelines.export_verify import Check, dumped
-from pipelines.generate import Job, decode_pixels, sample_latents
+from pipelines.generate import Job, sample_latents
 from pipelines.report_run import RunFiles, read_run
 
 WEIGHTS = 1e-5
