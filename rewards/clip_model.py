@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rewards.clip_texts import projected, tokenised
 from rewards.scores import Scores
 from rewards.views import CLIP_MEAN, CLIP_STD, normalised
 
@@ -40,9 +41,9 @@ class ClipModel:
         self.scale = float(model.logit_scale.detach().float().exp())
         self.size = int(model.config.vision_config.image_size)
         self.model = model.eval().requires_grad_(False).to(device, dtype)
-        self._tokenizer, self._device, self._dtype = tokenizer, device, dtype
-        self._mean, self._std = mean, std
-        self._length = int(model.config.text_config.max_position_embeddings)
+        self.tokenizer, self._device, self._dtype = tokenizer, device, dtype
+        self.mean, self.std = mean, std
+        self.length = int(model.config.text_config.max_position_embeddings)
         self._texts: OrderedDict[str, tuple[Tensor, int]] = OrderedDict()
 
     @torch.inference_mode()
@@ -57,21 +58,18 @@ class ClipModel:
             inputs: what else this model's `get_image_features` takes.
         """
         pixels = pixels.to(self._device, non_blocking=True)
-        pixels = normalised(pixels, self._mean, self._std).to(self._dtype)
-        return normalize(_tensor(self.model.get_image_features(pixel_values=pixels, **inputs)).float(), dim=-1)
+        pixels = normalised(pixels, self.mean, self.std).to(self._dtype)
+        return normalize(projected(self.model.get_image_features(pixel_values=pixels, **inputs)).float(), dim=-1)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
         """[N, D] of N texts, and how many tokens each has with its two marks; what the tower cannot read is cut."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            ids = [self._tokenizer(text, truncation=False, verbose=False).input_ids for text in new]
-            kept = [row if len(row) <= self._length else [*row[: self._length - 1], row[-1]] for row in ids]
-            longest = max(len(row) for row in kept)
-            padded = [row + [self._tokenizer.pad_token_id] * (longest - len(row)) for row in kept]
-            out = self.model.get_text_features(input_ids=torch.tensor(padded, device=self._device))
-            embedded = normalize(_tensor(out).float(), dim=-1)
-            self._texts.update(zip(new, zip(embedded, map(len, ids), strict=True), strict=True))
+            ids, lengths = tokenised(self.tokenizer, new, self.length)
+            out = self.model.get_text_features(input_ids=ids.to(self._device))
+            embedded = normalize(projected(out).float(), dim=-1)
+            self._texts.update(zip(new, zip(embedded, lengths, strict=True), strict=True))
         rows = [self._texts[text] for text in texts]
         for text in dict.fromkeys(texts):
             self._texts.move_to_end(text)
@@ -86,7 +84,7 @@ class ClipModel:
         said, lengths = self.texts(texts)
         values = (self.images(views, **inputs) * said).sum(-1)
         notes = [
-            f"text of {n} tokens, cut to the {self._length} that the model reads" if n > self._length else None
+            f"text of {n} tokens, cut to the {self.length} that the model reads" if n > self.length else None
             for n in lengths
         ]
         return values.cpu().numpy(), notes
@@ -98,11 +96,12 @@ def cosine_scores(
     prompts: Sequence[str],
     responses: Sequence[str | None],
     scale: float,
+    least: float = -1.0,
     **inputs: Tensor,
 ) -> Scores:
     """`scale` times the cosine of each image with its prompt, or with the answer where there is one.
 
-    A row without text fails; `inputs` [N, ...] as `ClipModel.pixels` takes them.
+    A row without text fails; a cosine below `least` counts as that; `inputs` [N, ...] as `ClipModel.pixels` takes them.
     """
     texts = [prompt if said is None else said for prompt, said in zip(prompts, responses, strict=True)]
     faults = [None if text.strip() else "the text is empty; nothing to compare the image with" for text in texts]
@@ -112,12 +111,7 @@ def cosine_scores(
     if rows:
         kept = {name: value[rows] for name, value in inputs.items()}
         cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows], **kept)
-        values[rows] = scale * cosines
+        values[rows] = scale * np.maximum(cosines, least)
         for row, note in zip(rows, said, strict=True):
             notes[row] = note
     return Scores(values, faults, notes=notes)
-
-
-def _tensor(output: Any) -> Tensor:
-    """The projected embedding, which transformers 5 wraps."""
-    return output if isinstance(output, Tensor) else output.pooler_output

@@ -40,6 +40,7 @@ LEFTOVERS = (
     "tensorboard/events.out.tfevents.*",
     "held_out_reference.safetensors",
     "last_good.safetensors",
+    "best.safetensors",
     "wandb.json",
 )
 

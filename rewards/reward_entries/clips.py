@@ -6,7 +6,7 @@ from rewards.reward_entry import MODEL_OPTIONS, RewardEntry
 
 CLIP = {
     "pickscore": RewardEntry(
-        target="rewards.pick_score:PickScore",
+        target="rewards.pick_score:pick_score",
         title="human preference for images of one prompt, a CLIP-H trained on Pick-a-Pic",
         takes=("image", "response"),
         range="100 times a cosine, mostly 17 to 24; sigmoid(difference) is the probability of being preferred; "

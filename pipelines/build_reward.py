@@ -1,0 +1,139 @@
+"""Wires a reward's recipe into a training: the only module that names the kinds of models that can be trained."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from mmpo.data.cache import TensorCache
+from mmpo.data.readers import ReadReport, open_pairs, read_open
+from mmpo.data.split import hold_out
+from mmpo.recipe import Data
+from mmpo.records import content_id
+from mmpo.reward_recipe import RewardData, RewardRecipe
+from mmpo.training.metrics import Console
+from pipelines.checks import cache_folder, pair_options
+from pipelines.own_samples import is_made, make_pairs
+from pipelines.prepare import tell_left_out
+from pipelines.reward_checks import asked
+from rewards.clip_pairs import ClipPairs
+from rewards.objectives import OBJECTIVES
+from rewards.pair_data import PairSet, read_labelled
+from rewards.pair_model import PairModel
+from rewards.pair_state import PairRun
+
+Say = Callable[[str], None]
+
+
+def build_model(recipe: RewardRecipe, accelerator: Accelerator) -> PairModel:
+    """The model before training, on its device."""
+    model = MODELS[recipe.model.kind](recipe)
+    model.module.to(accelerator.device)
+    return model
+
+
+def _clip(recipe: RewardRecipe) -> PairModel:
+    blocks = recipe.model.last_blocks
+    return ClipPairs(
+        recipe.model.path,
+        revision=recipe.model.revision,
+        last_blocks=None if blocks is None else (blocks.text, blocks.image),
+        dtype=torch.float64 if recipe.train.precision == "fp64" else torch.float32,
+    )
+
+
+MODELS: Mapping[str, Callable[[RewardRecipe], PairModel]] = {"clip": _clip}
+"""By `model.kind`. Trained weights are float32 masters, or float64 all through."""
+
+
+def build_pair_run(recipe: RewardRecipe, accelerator: Accelerator, folder: Path, say: Say) -> PairRun:
+    """The parts of a training. Data is made and its images resized on the way.
+
+    Raises:
+        ValueError: what the model, the data or the recipe cannot do together.
+    """
+    model = build_model(recipe, accelerator)
+    pairs = read_data(recipe, recipe.data, model, accelerator, say)
+    train, held = hold_out(pairs.rows, recipe.evaluation.held_out_pairs)
+    if not train:
+        sides = ", ".join(sorted({row.prompt.split for row in pairs.rows}))
+        raise ValueError(
+            f"data.path {recipe.data.path}: no training pairs are left; its {len(pairs)} pairs are of: {sides}"
+        )
+    if all(row.label == 0.5 for row in held):
+        held = []  # ties alone say nothing of an accuracy
+    ties = sum(row.label == 0.5 for row in train)
+    none = "" if held or not recipe.evaluation.held_out_pairs else ": too few pairs, so the last weights are kept"
+    say(f"{len(train)} training pairs ({ties} ties), {len(held)} held out{none}")
+    if recipe.train.gradient_checkpointing:
+        model.checkpoint_gradients()
+    told = [[(row.id, row.label) for row in side] for side in (train, held)]
+    return PairRun(
+        accelerator=accelerator,
+        model=model,
+        objective=OBJECTIVES[recipe.objective],
+        train=PairSet(train, pairs.views),
+        held_out=PairSet(held, pairs.views),
+        recipe=recipe,
+        folder=folder,
+        identity={**model.identity, "training rows": content_id(told[0]), "held-out rows": content_id(told[1])},
+    )
+
+
+def read_data(recipe: RewardRecipe, data: RewardData, model: PairModel, accelerator: Accelerator, say: Say) -> PairSet:
+    """The pairs of a section of data, made first where it says how; their images' views are on disk then.
+
+    The main process makes what is lacking, the others then read.
+
+    Raises:
+        ValueError: nothing usable is there.
+    """
+    main = accelerator.is_main_process
+    with accelerator.main_process_first():
+        if data.make is not None and main:
+            _make(data, accelerator, say)
+        views = TensorCache(cache_folder(data), "views", {"view": repr(model.view)})
+        report = ReadReport()
+        opened = open_pairs(data.path, **pair_options(data), **asked(recipe))
+        groups = read_open(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
+        total = min((n for n in (data.limit, report.total) if n is not None), default=0)
+        done = Counter[str]()
+        with Console(total, start=0, enabled=main, title="resize") as console:
+
+            def advance(count: int) -> None:
+                done["rows"] += count
+                console.advance(done["rows"], "rows")
+
+            rows = read_labelled(
+                groups,
+                views,
+                model.view,
+                ties=OBJECTIVES[recipe.objective].ties,
+                on_bad_row=data.on_bad_row,
+                report=report,
+                progress=advance,
+            )
+    if not rows:
+        raise ValueError(report.nothing(data.path))
+    for dropped in views.dropped:
+        say(f"warning: a damaged cache file was computed again: {dropped}")
+    tell_left_out(report, data.path, say)
+    return PairSet(rows, views)
+
+
+def _make(data: RewardData, accelerator: Accelerator, say: Say) -> None:
+    """Makes `data.path` of the checkpoint's own samples, as `mmpo train` would of the same settings."""
+    from mmpo.models.checkpoint import read_config
+    from mmpo.models.loading import checkpoint_hash, load_pipeline
+
+    assert data.make_from is not None
+    pipeline: Any = load_pipeline(read_config(data.make_from), dtype=torch.float32).to(accelerator.device)
+    samples = Data(path=data.path, make=data.make)
+    model = {"model": data.make_from, "revision": None, "weights": checkpoint_hash(pipeline)}
+    if not is_made(samples, model):
+        make_pairs(samples, model, lambda: pipeline, say)
