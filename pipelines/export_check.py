@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmpo.files import write_bytes
 from mmpo.models.checkpoint import CheckpointConfig, read_config
+from mmpo.models.families import decode_pixels
 from mmpo.models.loading import component_hashes, load_pipeline
 from mmpo.models.quiet import quiet_diffusers
 from mmpo.models.saving import load_lora

@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewards.clip_files import tokenizer_of
-from rewards.clip_model import ClipModel, cosine_scores
-from rewards.devices import device_of, dtype_of
+from rewards.clip_model import cosine_scores
 from rewards.pixel_views import shortest_side_crop
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
@@ -52,10 +50,10 @@ class StepAware:
         batch_size: int = 32,
         sha256: str | None = None,
     ) -> None:
-        precision = dtype_of(dtype)
         self.timestep = _checked([timestep], 1)[0].item()
-        model = load_step_aware(weights, revision=revision, config=config, sha256=sha256)
-        self.clip = ClipModel(model, tokenizer_of(weights, revision), device=device_of(device), dtype=precision)
+        self.clip = load_step_aware(
+            weights, revision=revision, config=config, sha256=sha256, device=device, dtype=dtype
+        )
         self.view = ShortestSideCrop(self.clip.size)
         self.batch_size = batch_size
         self._weights, self._revision, self._dtype = weights, revision, dtype

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from mmpo.files import replace_folder
+from mmpo.files import naming
+from rewards.clip_files import load_clip, pixel_statistics, tokenizer_of
+from rewards.clip_model import ClipModel
+from rewards.devices import device_of, dtype_of
 from rewards.step_aware_model import StepAwareClip
 from rewards.weight_files import read_state_dict, weight_file
 from rewards.weight_places import local_place
@@ -25,44 +29,58 @@ NAMES = (
 
 
 def load_step_aware(
-    weights: str, *, revision: str | None = None, config: str = "yuvalkirstain/PickScore_v1", sha256: str | None = None
-) -> StepAwareClip:
+    weights: str,
+    *,
+    revision: str | None = None,
+    config: str = "yuvalkirstain/PickScore_v1",
+    sha256: str | None = None,
+    device: str | None = None,
+    dtype: str = "float32",
+) -> ClipModel:
     """A step-aware CLIP; a plain CLIP, such as PickScore, is told the timestep and scores as before.
 
     Args:
         weights: folder that `save_step_aware` wrote; SPO's state dict, a local file or OWNER/NAME/FILE on the hub; or
             hub name or folder of a transformers CLIP.
         revision: on the hub.
-        config: hub name or folder of the CLIP whose config a state dict has.
+        config: hub name or folder of the CLIP whose config, tokenizer and processor a state dict has.
         sha256: of a state dict's file.
+        device, dtype: of the model.
+    Returns:
+        A `ClipModel` of a `StepAwareClip`: its images take `timesteps` [N].
     Raises:
         ValueError: nothing to load there, or parameters are missing, unknown or of other shapes.
     """
-    from transformers import CLIPModel
-
-    file = weight_file(weights, revision, sha256)
+    file, beside, at = weight_file(weights, revision, sha256), weights, revision
     place = local_place(weights)
-    if file is None and place is not None and (place / FILE).is_file():
-        file, config = place / FILE, str(place)
     if file is not None:
-        return _filled(_config(config), read_state_dict(file), weights)
-    try:
-        return StepAwareClip(CLIPModel.from_pretrained(place or weights, revision=revision))
-    except OSError as error:
-        raise ValueError(
-            f"weights {weights}: no {FILE} and no CLIP of transformers found there ({_first_line(error)}); "
-            "give a hub name, a folder, a file, or OWNER/NAME/FILE on the hub"
-        ) from None
+        beside, at = config, None
+    elif place is not None and (place / FILE).is_file():
+        file = place / FILE
+    if file is None:
+        try:
+            plain = load_clip(weights, revision=revision, device=device, dtype=dtype)
+        except ValueError as error:
+            raise ValueError(f"{error}; nor is there {FILE}") from None
+        tokenizer, statistics = plain.tokenizer, {"mean": plain.mean, "std": plain.std}
+        model = StepAwareClip(plain.model)
+    else:
+        model = _filled(_config(beside), read_state_dict(file), weights)
+        tokenizer, statistics = tokenizer_of(beside, at), pixel_statistics(beside, at)
+    return ClipModel(model, tokenizer, device=device_of(device), dtype=dtype_of(dtype), **statistics)
 
 
 def save_step_aware(model: StepAwareClip, folder: Path) -> None:
-    """Writes the CLIP's config.json and all weights in one safetensors file, under SPO's names."""
+    """Writes the CLIP's config.json, and all weights in one safetensors file, under SPO's names."""
     from safetensors.torch import save_file
 
-    with replace_folder(folder) as partial:
-        model.config.save_pretrained(partial)
-        state = {published_name(name): value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(state, partial / FILE, metadata={"format": "pt"})
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    state = {published_name(name): value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    partial = folder / f".{FILE}.partial"
+    with naming(partial, folder / FILE):
+        save_file(state, partial, metadata={"format": "pt"})
+        os.replace(partial, folder / FILE)
 
 
 def published_name(name: str) -> str:
