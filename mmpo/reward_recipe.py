@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from mmpo.recipe import Optim, OwnSamples
-from mmpo.recipe_section import NonNegative, PathText, Positive, _Section
+from mmpo.recipe_section import NonNegative, Number, PathText, Positive, _Section
 
 OPTIM: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -39,7 +39,9 @@ class RewardModel(_Section):
     """The model to train."""
 
     path: PathText = Field(description="transformers folder or hub name of a CLIP")
-    kind: Literal["clip"] = Field("clip", description="clip: a text and an image tower")
+    kind: Literal["clip", "step_aware"] = Field(
+        "clip", description="clip: a text and an image tower; step_aware: SPO's, whose image tower is told the timestep"
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a hub name")
     last_blocks: LastBlocks | None = Field(None, description="none: every weight is trained")
 
@@ -66,6 +68,29 @@ class RewardData(_Section):
     make_from: PathText | None = Field(
         None, description="checkpoint whose samples data.make takes: diffusers folder, hub name, or shapes/NAME"
     )
+
+
+class RewardNoise(_Section):
+    """Show the reward what a diffusion model predicts of both images after the same noise, in place of the images."""
+
+    model: PathText = Field(description="checkpoint that predicts: diffusers folder, hub name, file, or shapes/NAME")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub name")
+    variant: str | None = Field(None, description="such as fp16")
+    guidance: Number = Field(5.0, ge=1, description="classifier-free guidance of the prediction; 1 is none")
+    timesteps: tuple[NonNegative, Positive] = Field(
+        (0, 1000), description="a pair's timestep is uniform from the first to below the second"
+    )
+    evaluate_at: list[NonNegative] = Field(
+        [0, 251, 501, 701, 951], min_length=1, description="timesteps at which held-out pairs are scored"
+    )
+    resolution: Positive | None = Field(None, description="pixels a side of the images; default: the checkpoint's")
+
+    @model_validator(mode="after")
+    def _check_order(self) -> RewardNoise:
+        low, high = self.timesteps
+        if low >= high:
+            raise ValueError(f"noise.timesteps: expected the first below the second, got {low} and {high}")
+        return self
 
 
 class RewardTrain(_Section):
@@ -100,6 +125,7 @@ class RewardRecipe(_Section):
 
     model: RewardModel
     data: RewardData
+    noise: RewardNoise | None = None
     objective: Literal["pickscore", "hps", "image_reward"] = Field(
         "pickscore",
         description="pickscore: soft labels and ties, prompts weigh alike; hps: the same without weights, summed; "
@@ -127,6 +153,11 @@ class RewardRecipe(_Section):
     def _check_together(self) -> RewardRecipe:
         if self.optim.warmup_steps and self.optim.schedule == "constant":
             raise ValueError("optim.warmup_steps: schedule 'constant' has no warm-up; use constant_with_warmup")
+        if self.model.kind == "step_aware" and self.noise is None:
+            raise ValueError(
+                "model.kind: step_aware learns from predictions at drawn timesteps, and there is no section noise; "
+                "set noise.model to the diffusion checkpoint that predicts"
+            )
         for place, data in (("data", self.data), ("evaluation.data", self.evaluation.data)):
             if data is not None and (data.make is None) != (data.make_from is None):
                 lacking = (

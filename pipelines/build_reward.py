@@ -13,19 +13,25 @@ from accelerate import Accelerator
 from mmpo.data.cache import TensorCache
 from mmpo.data.readers import ReadReport, open_pairs, read_open
 from mmpo.data.split import hold_out
+from mmpo.models.checkpoint import read_config
+from mmpo.models.loading import checkpoint_hash, load_pipeline
 from mmpo.recipe import Data
 from mmpo.records import content_id
-from mmpo.reward_recipe import RewardData, RewardRecipe
+from mmpo.reward_recipe import RewardData, RewardNoise, RewardRecipe
 from mmpo.training.metrics import Console
+from pipelines.build import DTYPES
 from pipelines.checks import cache_folder, pair_options
 from pipelines.own_samples import is_made, make_pairs
 from pipelines.prepare import tell_left_out
 from pipelines.reward_checks import asked
 from rewards.clip_pairs import ClipPairs
+from rewards.noised_pairs import NoisedPairs
 from rewards.objectives import OBJECTIVES
 from rewards.pair_data import PairSet, read_labelled
 from rewards.pair_model import PairModel
 from rewards.pair_state import PairRun
+from rewards.predicted_images import PredictedImages
+from rewards.step_aware_pairs import StepAwarePairs
 
 Say = Callable[[str], None]
 
@@ -35,22 +41,49 @@ def build_model(recipe: RewardRecipe, accelerator: Accelerator) -> PairModel:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # it hides our own lines
-    model = MODELS[recipe.model.kind](recipe)
-    model.module.to(accelerator.device)
-    return model
-
-
-def _clip(recipe: RewardRecipe) -> PairModel:
     blocks = recipe.model.last_blocks
-    return ClipPairs(
+    model: ClipPairs | StepAwarePairs = MODELS[recipe.model.kind](
         recipe.model.path,
         revision=recipe.model.revision,
         last_blocks=None if blocks is None else (blocks.text, blocks.image),
         dtype=torch.float64 if recipe.train.precision == "fp64" else torch.float32,
     )
+    model.module.to(accelerator.device)
+    if recipe.noise is None:
+        return model
+    return _noised(model, recipe, recipe.noise, accelerator)
 
 
-MODELS: Mapping[str, Callable[[RewardRecipe], PairModel]] = {"clip": _clip}
+def _noised(
+    model: ClipPairs | StepAwarePairs, recipe: RewardRecipe, noise: RewardNoise, accelerator: Accelerator
+) -> PairModel:
+    """The model before which a diffusion checkpoint predicts the images."""
+    config = read_config(noise.model, noise.revision)
+    pipeline = load_pipeline(
+        config, dtype=DTYPES[recipe.train.precision], revision=noise.revision, variant=noise.variant
+    ).to(accelerator.device)
+    resolution = noise.resolution or config.resolution
+    if resolution % (config.downscale * config.cells):
+        raise ValueError(
+            f"noise.resolution: {resolution} is not a multiple of {config.downscale * config.cells}, which "
+            f"{noise.model} needs"
+        )
+    predicted = PredictedImages(
+        pipeline, config, guidance=noise.guidance, resolution=resolution, seed=recipe.train.seed
+    )
+    if late := [t for t in (noise.timesteps[1] - 1, *noise.evaluate_at) if t >= predicted.count]:
+        raise ValueError(f"noise: timestep {max(late)} is beyond {noise.model}, whose last is {predicted.count - 1}")
+    return NoisedPairs(
+        model,
+        model.view.size,
+        predicted,
+        band=noise.timesteps,
+        timesteps=noise.evaluate_at,
+        identity={"noise model": checkpoint_hash(pipeline)},
+    )
+
+
+MODELS: Mapping[str, type[ClipPairs] | type[StepAwarePairs]] = {"clip": ClipPairs, "step_aware": StepAwarePairs}
 """By `model.kind`. Trained weights are float32 masters, or float64 all through."""
 
 
@@ -131,9 +164,6 @@ def read_data(recipe: RewardRecipe, data: RewardData, model: PairModel, accelera
 
 def _make(data: RewardData, accelerator: Accelerator, say: Say) -> None:
     """Makes `data.path` of the checkpoint's own samples, as `mmpo train` would of the same settings."""
-    from mmpo.models.checkpoint import read_config
-    from mmpo.models.loading import checkpoint_hash, load_pipeline
-
     assert data.make_from is not None
     pipeline: Any = load_pipeline(read_config(data.make_from), dtype=torch.float32).to(accelerator.device)
     samples = Data(path=data.path, make=data.make)

@@ -57,4 +57,4 @@ def train_reward(
 
     folder = run_training(resolved, resume=resume, checked=True)
     if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(f'next: rewards.load("clip", weights={str(folder)!r})')
+        typer.echo(f'next: rewards.load("{resolved.model.kind}", weights={str(folder)!r})')

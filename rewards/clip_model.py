@@ -47,11 +47,19 @@ class ClipModel:
         self._texts: OrderedDict[str, tuple[Tensor, int]] = OrderedDict()
 
     @torch.inference_mode()
-    def images(self, views: Sequence[Tensor]) -> Tensor:
-        """[N, D] of N views [3, size, size], uint8 or in [0, 1]."""
-        pixels = torch.stack(list(views)).to(self._device, non_blocking=True)
+    def images(self, views: Sequence[Tensor], **inputs: Tensor) -> Tensor:
+        """[N, D] of N views [3, size, size], uint8 or in [0, 1]; `inputs` [N, ...] as `pixels` takes them."""
+        return self.pixels(torch.stack(list(views)), **inputs)
+
+    def pixels(self, pixels: Tensor, **inputs: Tensor) -> Tensor:
+        """[N, D] of [N, 3, size, size], uint8 or in [0, 1]; a gradient passes.
+
+        Args:
+            inputs: what else this model's `get_image_features` takes.
+        """
+        pixels = pixels.to(self._device, non_blocking=True)
         pixels = normalised(pixels, self.mean, self.std).to(self._dtype)
-        return normalize(projected(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
+        return normalize(projected(self.model.get_image_features(pixel_values=pixels, **inputs)).float(), dim=-1)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
@@ -69,10 +77,12 @@ class ClipModel:
             self._texts.popitem(last=False)
         return torch.stack([row[0] for row in rows]), [row[1] for row in rows]
 
-    def cosines(self, views: Sequence[Tensor], texts: Sequence[str]) -> tuple[NDArray[np.float32], list[str | None]]:
+    def cosines(
+        self, views: Sequence[Tensor], texts: Sequence[str], **inputs: Tensor
+    ) -> tuple[NDArray[np.float32], list[str | None]]:
         """[N] cosines of each view with its text, and per row a note where the text was cut."""
         said, lengths = self.texts(texts)
-        values = (self.images(views) * said).sum(-1)
+        values = (self.images(views, **inputs) * said).sum(-1)
         notes = [
             f"text of {n} tokens, cut to the {self.length} that the model reads" if n > self.length else None
             for n in lengths
@@ -87,10 +97,11 @@ def cosine_scores(
     responses: Sequence[str | None],
     scale: float,
     least: float = -1.0,
+    **inputs: Tensor,
 ) -> Scores:
     """`scale` times the cosine of each image with its prompt, or with the answer where there is one.
 
-    A row without text fails; a cosine below `least` counts as that.
+    A row without text fails; a cosine below `least` counts as that; `inputs` [N, ...] as `ClipModel.pixels` takes them.
     """
     texts = [prompt if said is None else said for prompt, said in zip(prompts, responses, strict=True)]
     faults = [None if text.strip() else "the text is empty; nothing to compare the image with" for text in texts]
@@ -98,7 +109,8 @@ def cosine_scores(
     values = np.full(len(texts), np.nan, np.float32)
     notes: list[str | None] = [None] * len(texts)
     if rows:
-        cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows])
+        kept = {name: value[rows] for name, value in inputs.items()}
+        cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows], **kept)
         values[rows] = scale * np.maximum(cosines, least)
         for row, note in zip(rows, said, strict=True):
             notes[row] = note

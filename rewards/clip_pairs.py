@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from mmpo.models.loading import weights_hash
 from rewards.clip_files import load_clip
-from rewards.clip_texts import projected, tokenised
+from rewards.clip_texts import distinct_texts, projected
 from rewards.pair_model import PairBatch
 from rewards.views import ShortestSideCrop, normalised
 
@@ -94,14 +94,10 @@ class ClipPairs:
         """See `PairModel.inputs`; nothing is drawn."""
         views = batch.views.to(device, non_blocking=True)
         pixels = normalised(views.flatten(0, 1), self.mean, self.std).to(self.logit_scale.dtype)
-        return {"pixels": pixels.unflatten(0, (-1, 2)), **self.texts(batch.prompts, device)}
-
-    def texts(self, prompts: Sequence[str], device: torch.device) -> dict[str, Tensor]:
-        """`input_ids` and `text_of`: each distinct prompt once."""
-        distinct = {text: number for number, text in enumerate(dict.fromkeys(prompts))}
-        ids, _ = tokenised(self.tokenizer, list(distinct), self.length)
-        numbers = torch.tensor([distinct[text] for text in prompts])
-        return {"input_ids": ids.to(device), "text_of": numbers.to(device)}
+        return {
+            "pixels": pixels.unflatten(0, (-1, 2)),
+            **distinct_texts(self.tokenizer, batch.prompts, self.length, device),
+        }
 
     def checkpoint_gradients(self) -> None:
         """See `PairModel.checkpoint_gradients`."""
@@ -109,17 +105,21 @@ class ClipPairs:
 
     def save(self, folder: Path) -> None:
         """A transformers folder: weights, config, tokenizer, image processor."""
-        from transformers import CLIPImageProcessor
-
         self.clip.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        size = self.view.size
-        CLIPImageProcessor(
-            size={"shortest_edge": size},
-            crop_size={"height": size, "width": size},
-            image_mean=list(self.mean),
-            image_std=list(self.std),
-        ).save_pretrained(folder)
+        save_processing(folder, self.tokenizer, self.view.size, self.mean, self.std)
+
+
+def save_processing(folder: Path, tokenizer: Any, size: int, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    """Writes the files of the tokenizer and of an image processor that does as `ShortestSideCrop` and `normalised`."""
+    from transformers import CLIPImageProcessor
+
+    tokenizer.save_pretrained(folder)
+    CLIPImageProcessor(
+        size={"shortest_edge": size},
+        crop_size={"height": size, "width": size},
+        image_mean=list(mean),
+        image_std=list(std),
+    ).save_pretrained(folder)
 
 
 def lock(clip: Any, text: int, image: int) -> None:

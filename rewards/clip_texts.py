@@ -22,6 +22,13 @@ def tokenised(tokenizer: Any, texts: Sequence[str], most: int) -> tuple[Tensor, 
     return torch.tensor(padded), [len(row) for row in ids]
 
 
+def distinct_texts(tokenizer: Any, texts: Sequence[str], most: int, device: torch.device) -> dict[str, Tensor]:
+    """`input_ids` [D, T] of each distinct text once, and `text_of` [B], which of them is each row's."""
+    distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    ids, _ = tokenised(tokenizer, list(distinct), most)
+    return {"input_ids": ids.to(device), "text_of": torch.tensor([distinct[text] for text in texts], device=device)}
+
+
 def projected(output: Any) -> Tensor:
     """The projected embedding, which transformers 5 wraps."""
     return output if isinstance(output, Tensor) else output.pooler_output

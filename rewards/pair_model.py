@@ -23,6 +23,7 @@ class PairBatch:
         prompts: B texts.
         views: [B, 2, ...], what the model's view made of the two images; uint8 as a rule.
         timestep: where a model that depends on one must look, in evaluations; None lets it draw.
+        timesteps: [B], where the views are predictions made at a timestep.
     """
 
     ids: Sequence[str]
@@ -30,6 +31,7 @@ class PairBatch:
     prompts: Sequence[str]
     views: Tensor
     timestep: int | None = None
+    timesteps: Tensor | None = None
 
 
 class PairModel(Protocol):
