@@ -240,7 +240,9 @@ def test_gradient_checkpointing_forwards_twice_and_changes_nothing(clip: Path, t
         accelerator = build_accelerator(parsed := validate_as(RewardRecipe, recipe))
         made = build_pair_run(parsed, accelerator, tmp_path / f"{less}", lambda text: None)
         count: list[int] = []
-        made.model.clip.vision_model.encoder.layers[0].register_forward_hook(lambda *_, count=count: count.append(1))
+        made.model.clip.vision_model.encoder.layers[0].register_forward_pre_hook(
+            lambda *_, count=count: count.append(1)
+        )
         PairTrainer(made)._one_step()
         forwards.append(len(count))
         weights.append({name: p.detach().clone() for name, p in made.parameters().items()})
