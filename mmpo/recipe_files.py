@@ -21,7 +21,7 @@ from mmpo.suggest import nearest, one_of
 Schema = TypeVar("Schema", bound=BaseModel)
 COMMANDS: dict[Any, str] = {Recipe: "mmpo train", RewardRecipe: "mmpo train-reward"}
 """What runs each kind of recipe."""
-_TELLING = {Recipe: "method", RewardRecipe: "objective"}
+_TELLING: dict[Any, str] = {Recipe: "method", RewardRecipe: "objective"}
 """The key that only recipes of this kind have."""
 
 

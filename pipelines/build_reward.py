@@ -166,6 +166,8 @@ def read_data(recipe: RewardRecipe, data: RewardData, model: PairModel, accelera
     for dropped in views.dropped:
         say(f"warning: a damaged cache file was computed again: {dropped}")
     tell_left_out(report, data.path, say)
+    if main and (cut := model.cut(list(dict.fromkeys(row.prompt.text for row in rows)))):
+        say(f"warning: {cut} prompts are longer than the model reads; their ends are cut")
     return PairSet(rows, views)
 
 

@@ -77,8 +77,9 @@ def _thresholds(run: PairRun, base: Mapping[str, Numbers], tuned: Mapping[str, N
     if not any(bool((pairs.labels == 0.5).any()) for pairs in sets.values()):
         return None
     label = sets["held_out"].labels.numpy()
-    low, high = (best_threshold(*scores["held_out"][0].T, label) for scores in (base, tuned))
-    return low, high
+    own = [scores["held_out"][0] for scores in (base, tuned)]
+    before, after = (best_threshold(scores[:, 0], scores[:, 1], label) for scores in own)
+    return before, after
 
 
 def _columns(scores: Numbers, pairs: PairSet, timesteps: Any) -> dict[str, Numbers]:

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from mmpo.models.loading import weights_hash
 from rewards.clip_files import load_clip
-from rewards.clip_texts import distinct_texts, projected
+from rewards.clip_texts import count_cut, distinct_texts, projected
 from rewards.pair_model import PairBatch
 from rewards.views import ShortestSideCrop, normalised
 
@@ -98,6 +98,10 @@ class ClipPairs:
             "pixels": pixels.unflatten(0, (-1, 2)),
             **distinct_texts(self.tokenizer, batch.prompts, self.length, device),
         }
+
+    def cut(self, prompts: Sequence[str]) -> int:
+        """See `PairModel.cut`."""
+        return count_cut(self.tokenizer, prompts, self.length)
 
     def checkpoint_gradients(self) -> None:
         """See `PairModel.checkpoint_gradients`."""

@@ -32,3 +32,8 @@ def distinct_texts(tokenizer: Any, texts: Sequence[str], most: int, device: torc
 def projected(output: Any) -> Tensor:
     """The projected embedding, which transformers 5 wraps."""
     return output if isinstance(output, Tensor) else output.pooler_output
+
+
+def count_cut(tokenizer: Any, texts: Sequence[str], most: int) -> int:
+    """How many texts `tokenised` would cut."""
+    return sum(len(tokenizer(text, truncation=False, verbose=False).input_ids) > most for text in texts)

@@ -59,6 +59,10 @@ class NoisedPairs:
         seen = shortest_side_crop(pixels.flatten(0, 1), self._size).unflatten(0, (-1, 2))
         return self._model.inputs(replace(batch, views=seen, timesteps=draw.timesteps), device)
 
+    def cut(self, prompts: Sequence[str]) -> int:
+        """See `PairModel.cut`."""
+        return self._model.cut(prompts)
+
     def checkpoint_gradients(self) -> None:
         """See `PairModel.checkpoint_gradients`."""
         self._model.checkpoint_gradients()

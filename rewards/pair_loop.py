@@ -129,7 +129,7 @@ class PairTrainer:
         loss, right, counted = run.accelerator.reduce(sums, reduction="sum").tolist()
         return {
             "loss": loss,
-            "accuracy": right / counted if counted else math.nan,
+            **({"accuracy": right / counted} if counted else {}),  # a step of ties alone has none
             "logit_scale": float(run.model.logit_scale.detach().exp()),
             "grad_norm": float(norm),
             "learning_rate": rate,
@@ -168,7 +168,8 @@ class PairTrainer:
         last = step == train.steps
         if step % train.log_every == 0 or last:
             log.write(step, {**metrics, "pairs_per_second": train.batch_size / seconds})
-        console.advance(step, f"loss {metrics['loss']:.4f}  accuracy {metrics['accuracy']:.2f}")
+        right = f"  accuracy {metrics['accuracy']:.2f}" if "accuracy" in metrics else ""
+        console.advance(step, f"loss {metrics['loss']:.4f}{right}")
         if step % self._run.recipe.evaluation.every == 0 or last:
             self._evaluate(log, console)
         if step % train.checkpoint_every == 0 or last:
@@ -198,9 +199,10 @@ class PairTrainer:
         if better:
             self._best = Best(self._step, accuracy.mean)
             pair_state.keep_best(run)
+        decided = int((run.held_out.labels != 0.5).sum())
         console.say(
-            f"held-out accuracy {accuracy.mean:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {len(run.held_out)} "
-            f"pairs{', the best so far' if better else ''}"
+            f"held-out accuracy {accuracy.mean:.3f} [{accuracy.low:.3f}, {accuracy.high:.3f}] on {decided} pairs"
+            f"{', the best so far' if better else ''}"
         )
 
     def _save(self) -> None:

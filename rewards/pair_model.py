@@ -69,6 +69,10 @@ class PairModel(Protocol):
         """What `module` takes, on its device. Randomness depends on ids, visits and the recipe's seed alone."""
         ...
 
+    def cut(self, prompts: Sequence[str]) -> int:
+        """How many of these texts are longer than the model reads; it reads their beginnings."""
+        ...
+
     def checkpoint_gradients(self) -> None:
         """Less memory, more time."""
         ...

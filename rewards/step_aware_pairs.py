@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmpo.models.loading import weights_hash
 from rewards.clip_pairs import lock, save_processing, scores_of
-from rewards.clip_texts import distinct_texts, projected
+from rewards.clip_texts import count_cut, distinct_texts, projected
 from rewards.pair_model import PairBatch
 from rewards.step_aware_files import load_step_aware, save_step_aware
 from rewards.step_aware_model import StepAwareClip
@@ -84,6 +84,10 @@ class StepAwarePairs:
             "timesteps": times.to(device),
             **distinct_texts(self.tokenizer, batch.prompts, self.length, device),
         }
+
+    def cut(self, prompts: Sequence[str]) -> int:
+        """See `PairModel.cut`."""
+        return count_cut(self.tokenizer, prompts, self.length)
 
     def checkpoint_gradients(self) -> None:
         """See `PairModel.checkpoint_gradients`."""

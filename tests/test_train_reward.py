@@ -240,7 +240,7 @@ def test_gradient_checkpointing_forwards_twice_and_changes_nothing(clip: Path, t
         accelerator = build_accelerator(parsed := validate_as(RewardRecipe, recipe))
         made = build_pair_run(parsed, accelerator, tmp_path / f"{less}", lambda text: None)
         count: list[int] = []
-        made.model.clip.vision_model.encoder.layers[0].register_forward_pre_hook(
+        made.model.clip.vision_model.encoder.layers[0].mlp.register_forward_pre_hook(
             lambda *_, count=count: count.append(1)
         )
         PairTrainer(made)._one_step()
@@ -248,6 +248,15 @@ def test_gradient_checkpointing_forwards_twice_and_changes_nothing(clip: Path, t
         weights.append({name: p.detach().clone() for name, p in made.parameters().items()})
     assert forwards == [1, 2]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_bfloat16_towers_and_long_prompts(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    groups = [Group(f"{n}", Prompt("a red cat " * n), g.candidates) for n, g in enumerate(tiny.make_groups(6), 1)]
+    write_shard(tmp_path / "pairs", 0, [pair_row(group) for group in groups], pair_schema())
+    folder = run(clip, tmp_path / "pairs", tmp_path / "run", train__precision="bf16", train__steps=2)
+    assert all(np.isfinite(line["loss"]) for line in read_metrics(folder))
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
+    assert "warning: 3 prompts are longer than the model reads" in capsys.readouterr().out
 
 
 def test_accumulation_is_the_whole_batch(clip: Path, tmp_path: Path) -> None:
