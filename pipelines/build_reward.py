@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
 from mmpo.data.cache import TensorCache
 from mmpo.data.readers import ReadReport, open_pairs, read_open
@@ -27,7 +28,7 @@ from pipelines.reward_checks import asked
 from rewards.clip_pairs import ClipPairs
 from rewards.noised_pairs import NoisedPairs
 from rewards.objectives import OBJECTIVES
-from rewards.pair_data import PairSet, read_labelled
+from rewards.pair_data import LabelledPair, PairSet, read_labelled
 from rewards.pair_model import PairModel
 from rewards.pair_state import PairRun
 from rewards.predicted_images import PredictedImages
@@ -131,44 +132,61 @@ def build_pair_run(recipe: RewardRecipe, accelerator: Accelerator, folder: Path,
 def read_data(recipe: RewardRecipe, data: RewardData, model: PairModel, accelerator: Accelerator, say: Say) -> PairSet:
     """The pairs of a section of data, made first where it says how; their images' views are on disk then.
 
-    The main process makes what is lacking, the others then read.
+    The main process reads and tells the others, which open the views.
 
     Raises:
-        ValueError: nothing usable is there.
+        ValueError: nothing usable is there, or the processes do not share the folder of the views.
     """
-    main = accelerator.is_main_process
-    with accelerator.main_process_first():
-        if data.make is not None and main:
-            _make(data, accelerator, say)
-        views = TensorCache(cache_folder(data), "views", {"view": repr(model.view)})
-        report = ReadReport()
-        opened = open_pairs(data.path, **pair_options(data), **asked(recipe))
-        groups = read_open(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
-        total = min((n for n in (data.limit, report.total) if n is not None), default=0)
-        done = Counter[str]()
-        with Console(total, start=0, enabled=main, title="resize") as console:
+    found: list[Any] = [None]
+    if accelerator.is_main_process:
+        found = [_read(recipe, data, model, accelerator, say)]
+    broadcast_object_list(found)
+    rows: list[LabelledPair] = found[0]
+    views = _views(data, model)
+    if not all(image in views for row in rows for image in row.images):
+        raise ValueError(
+            f"data.cache {cache_folder(data)}: not the folder of the main process; name one that all share"
+        )
+    return PairSet(rows, views)
 
-            def advance(count: int) -> None:
-                done["rows"] += count
-                console.advance(done["rows"], "rows")
 
-            rows = read_labelled(
-                groups,
-                views,
-                model.view,
-                ties=OBJECTIVES[recipe.objective].ties,
-                on_bad_row=data.on_bad_row,
-                report=report,
-                progress=advance,
-            )
+def _read(
+    recipe: RewardRecipe, data: RewardData, model: PairModel, accelerator: Accelerator, say: Say
+) -> list[LabelledPair]:
+    if data.make is not None:
+        _make(data, accelerator, say)
+    views, report = _views(data, model), ReadReport()
+    opened = open_pairs(data.path, **pair_options(data), **asked(recipe))
+    groups = read_open(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
+    total = min((n for n in (data.limit, report.total) if n is not None), default=0)
+    done = Counter[str]()
+    with Console(total, start=0, enabled=True, title="resize") as console:
+
+        def advance(count: int) -> None:
+            done["rows"] += count
+            console.advance(done["rows"], "rows")
+
+        rows = read_labelled(
+            groups,
+            views,
+            model.view,
+            ties=OBJECTIVES[recipe.objective].ties,
+            on_bad_row=data.on_bad_row,
+            report=report,
+            progress=advance,
+        )
     if not rows:
         raise ValueError(report.nothing(data.path))
     for dropped in views.dropped:
         say(f"warning: a damaged cache file was computed again: {dropped}")
     tell_left_out(report, data.path, say)
-    if main and (cut := model.cut(list(dict.fromkeys(row.prompt.text for row in rows)))):
+    if cut := model.cut(list(dict.fromkeys(row.prompt.text for row in rows))):
         say(f"warning: {cut} prompts are longer than the model reads; their ends are cut")
-    return PairSet(rows, views)
+    return rows
+
+
+def _views(data: RewardData, model: PairModel) -> TensorCache:
+    return TensorCache(cache_folder(data), "views", {"view": repr(model.view)})
 
 
 def _make(data: RewardData, accelerator: Accelerator, say: Say) -> None:
