@@ -56,6 +56,7 @@ def build_app() -> typer.Typer:
     app.command()(cli_runs.export)
     app.command()(cli_runs.push)
     app.command()(cli_tools.losses)
+    app.command()(cli_tools.rewards)
     app.command()(cli_tools.schema)
     app.command()(cli_tools.doctor)
     app.command()(cli_tools.env)

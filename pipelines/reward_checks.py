@@ -11,7 +11,6 @@ from mmpo.data.readers import check_first, open_pairs
 from mmpo.data.source_paths import is_here, is_local
 from mmpo.recipe_files import dump
 from mmpo.reward_recipe import RewardData, RewardRecipe
-from mmpo.suggest import one_of
 from pipelines.checks import cache_folder, check_folder, pair_options
 from pipelines.prompts import load_prompts
 from rewards.weight_places import local_place
@@ -32,9 +31,7 @@ def check_reward_recipe(recipe: RewardRecipe, *, data_is_here: bool = True) -> N
             raise ValueError(f"{place}.path: is empty; name a folder, a file or a data set on the hub")
         check_folder(f"{place}.cache", str(cache_folder(data)), f"{place}.cache=FOLDER")
         if data.make is not None:
-            known = rewards.names()
-            if data.make.reward.name not in known:
-                raise ValueError(f"reward: {one_of(data.make.reward.name, known)}")
+            rewards.check(data.make.reward.name, data.make.reward.options)
             load_prompts(data.make.prompts, data.make.limit)
         elif data_is_here or is_here(data.path):
             opened = open_pairs(data.path, **pair_options(data), **asked(recipe))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +111,9 @@ def pixel_statistics(weights: str, revision: str | None = None) -> dict[str, tup
     return {}
 
 
+@cache
 def clip_tokenizer() -> Any:
-    """CLIP's own tokenizer from the vocabulary that open_clip carries: the same ids up to the end mark."""
+    """CLIP's own tokenizer from the vocabulary that open_clip carries: the same ids up to the end mark; made once."""
     import gzip
 
     from open_clip.tokenizer import bytes_to_unicode, default_bpe
@@ -128,8 +130,10 @@ def clip_tokenizer() -> Any:
 
 def _from_transformers(weights: str, revision: str | None) -> Any:
     from transformers import CLIPModel
+    from transformers.utils import logging
 
-    place = local_place(weights)
+    place, level = local_place(weights), logging.get_verbosity()
+    logging.set_verbosity_error()  # what it would say at length of missing weights is said below
     try:
         model, said = CLIPModel.from_pretrained(place or weights, revision=revision, output_loading_info=True)
     except OSError as error:
@@ -137,6 +141,8 @@ def _from_transformers(weights: str, revision: str | None) -> Any:
             f"weights {weights}: no CLIP of transformers found there ({str(error).splitlines()[0]}); "
             "give a hub name or a folder"
         ) from None
+    finally:
+        logging.set_verbosity(level)
     missing = sorted(name for name in said["missing_keys"] if not name.endswith("position_ids"))
     if missing:  # transformers would have gone on with random numbers in their place
         more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""

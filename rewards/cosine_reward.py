@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from rewards.clip_model import ClipModel, cosine_scores
@@ -19,7 +20,7 @@ class CosineReward:
         view: its images.
         scale, least: of the formula.
         batch_size: rows at once.
-        identity: gives what its scores depend on; asked for when needed, as it hashes the weights.
+        identity: gives what its scores depend on; asked for when it is needed, once, as it hashes the weights.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class CosineReward:
         self.name, self.clip, self.view, self.batch_size = name, clip, view, batch_size
         self._scale, self._least, self._identity = scale, least, identity
 
-    @property
+    @cached_property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
         return self._identity()

@@ -46,7 +46,11 @@ class Scores:
 
 
 class Reward(Protocol):
-    """A model or function that scores candidates."""
+    """A model or function that scores candidates.
+
+    It may have `identity`, a mapping of texts: what its scores depend on (weights, dtype, view, options), so that
+    labels of two models are not mixed.
+    """
 
     @property
     def name(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from rewards.reward_entries.clips import CLIP
+from rewards.reward_entries.cross import CROSS
 from rewards.reward_entries.plain import PLAIN
 from rewards.reward_entries.timed import TIMED
 from rewards.reward_entry import RewardEntry
 
-REWARD_TABLE: dict[str, RewardEntry] = {**CLIP, **PLAIN, **TIMED}
+REWARD_TABLE: dict[str, RewardEntry] = {**CLIP, **CROSS, **PLAIN, **TIMED}

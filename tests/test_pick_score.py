@@ -71,6 +71,16 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
         rewards.load("pickscore", weights=str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="dtype: expected one of float32"):
         rewards.load("pickscore", dtype="fp8")
+    with pytest.raises(ValueError, match="device: expected cpu, cuda or cuda:NUMBER, got 'gpu'"):
+        rewards.load("pickscore", device="gpu")
+    with pytest.raises(ValueError, match="batch_size: expected a whole number from 1 on, got 0"):
+        rewards.load("pickscore", batch_size=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there(clip_folder: Path) -> None:
+    with pytest.raises(ValueError, match="device cuda: torch sees no GPU on this machine"):
+        rewards.load("pickscore", weights=str(clip_folder), device="cuda")
 
 
 def test_its_identity_is_that_of_weights_view_and_dtype(clip_folder: Path) -> None:

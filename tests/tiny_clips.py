@@ -23,14 +23,15 @@ def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
-def make_clip(folder: Path, *, image_size: int = 224, patch: int = 32, seed: int = 0) -> Path:
+def make_clip(folder: Path, *, image_size: int = 224, patch: int = 32, words: int = 49408, seed: int = 0) -> Path:
     """Saves a tiny transformers CLIP with CLIP's vocabulary, and no tokenizer beside it, as PickScore's."""
     from transformers import CLIPConfig, CLIPModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-        text = {**tower, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
+        text = {**tower, "vocab_size": words, "bos_token_id": words - 2, "eos_token_id": words - 1}
+        text["pad_token_id"] = words - 1
         vision = {**tower, "image_size": image_size, "patch_size": patch}
         CLIPModel(CLIPConfig(projection_dim=32, text_config=text, vision_config=vision)).save_pretrained(folder)
     return folder
