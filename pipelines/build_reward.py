@@ -38,6 +38,9 @@ Say = Callable[[str], None]
 
 def build_model(recipe: RewardRecipe, accelerator: Accelerator) -> PairModel:
     """The model before training, on its device."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # it hides our own lines
     blocks = recipe.model.last_blocks
     model: ClipPairs | StepAwarePairs = MODELS[recipe.model.kind](
         recipe.model.path,
