@@ -16,7 +16,7 @@ from rewards.staged import score_by_views
 from rewards.step_aware_files import load_step_aware
 from rewards.views import ShortestSideCrop
 from rewards.weight_places import hub_file, local_place
-from rewards.weights_hash import weights_identity
+from rewards.weights_hash import identity_of, weights_identity
 
 WEIGHTS = "SPO-Diffusion-Models/Step-Aware_Preference_Models/sd-v1-5_step-aware_preference_model.bin"
 Timesteps = Sequence[float] | Tensor
@@ -62,15 +62,12 @@ class StepAware:
     @property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
-        found = {
-            "weights": weights_identity(self._weights, self._revision),
-            "dtype": self._dtype,
-            "view": repr(self.view),
-            "timestep": f"{self.timestep:g}",
-        }
         place = local_place(self._weights)
         alone = place.is_file() if place is not None else hub_file(self._weights) is not None
-        return {**found, "config": weights_identity(self._config)} if alone else found
+        config = weights_identity(self._config) if alone else None
+        return identity_of(
+            self._weights, self._revision, self._dtype, self.view, timestep=f"{self.timestep:g}", config=config
+        )
 
     def score(
         self, candidates: Sequence[Candidate], prompts: Sequence[str], timesteps: Timesteps | None = None
