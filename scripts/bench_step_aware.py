@@ -23,7 +23,7 @@ from mmpo.data.images import decode
 from mmpo.data.readers import ReadReport, open_pairs, read_open
 from mmpo.models.checkpoint import read_config
 from mmpo.models.loading import load_pipeline
-from mmpo.recipe import Data, OwnSamples, RewardChoice, Sampling
+from mmpo.recipe import Data, OwnSamples, RewardSpec, Sampling
 from mmpo.records import Group, content_id
 from mmpo.shapes.checkpoints import frozen_hashes
 from mmpo.training.statistics import clustered_mean
@@ -41,7 +41,7 @@ def own_pairs(folder: Path, split: str) -> list[Group]:
     make = OwnSamples(
         prompts=f"shapes/{split}",
         per_prompt=6,
-        reward=RewardChoice(name="shapes", measure="correct"),
+        reward=RewardSpec(name="shapes", measure="correct"),
         margin=0.5,
         pairs="all",
         max_pairs_per_prompt=9,
