@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
@@ -19,7 +19,7 @@ from mmpo.reward_recipe import RewardRecipe
 from mmpo.suggest import nearest, one_of
 
 Schema = TypeVar("Schema", bound=BaseModel)
-COMMANDS: Mapping[type[BaseModel], str] = {Recipe: "mmpo train", RewardRecipe: "mmpo train-reward"}
+COMMANDS: dict[Any, str] = {Recipe: "mmpo train", RewardRecipe: "mmpo train-reward"}
 """What runs each kind of recipe."""
 _TELLING = {Recipe: "method", RewardRecipe: "objective"}
 """The key that only recipes of this kind have."""
@@ -91,6 +91,9 @@ def find_recipe(name: str, schema: type[BaseModel] = Recipe) -> Path:
                 "or run mmpo in another folder to take the shipped recipe"
             )
         return shipped[name]
+    other = shipped_recipes(RewardRecipe if schema is Recipe else Recipe)
+    if name in other:
+        return other[name]  # whoever reads it says that it is of the other kind
     if here is not None:
         raise ValueError(f"recipe: no file '{name}'; did you mean '{here}'?")
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:

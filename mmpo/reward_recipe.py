@@ -117,7 +117,12 @@ class RewardEvaluation(_Section):
 
     every: Positive = Field(100, description="steps between held-out evaluations; the best weights are kept")
     held_out_pairs: NonNegative = Field(500, description="kept from training by prompt, at most a fifth; 0 is none")
-    data: RewardData | None = Field(None, description="further preferences, read once at the end")
+    data: RewardData | None = Field(
+        None, description="further preferences, on which base and trained are compared at the end"
+    )
+    settings_tried: Positive | None = Field(
+        None, description="how many settings were compared before this one; stands beside the figures"
+    )
 
 
 class RewardRecipe(_Section):

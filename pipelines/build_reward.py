@@ -97,27 +97,34 @@ def build_pair_run(recipe: RewardRecipe, accelerator: Accelerator, folder: Path,
     pairs = read_data(recipe, recipe.data, model, accelerator, say)
     train, held = hold_out(pairs.rows, recipe.evaluation.held_out_pairs)
     if not train:
-        sides = ", ".join(sorted({row.prompt.split for row in pairs.rows}))
+        splits = ", ".join(sorted({row.prompt.split for row in pairs.rows}))
         raise ValueError(
-            f"data.path {recipe.data.path}: no training pairs are left; its {len(pairs)} pairs are of: {sides}"
+            f"data.path {recipe.data.path}: no training pairs are left; its {len(pairs)} pairs are of: {splits}"
         )
     if all(row.label == 0.5 for row in held):
         held = []  # ties alone say nothing of an accuracy
     ties = sum(row.label == 0.5 for row in train)
     none = "" if held or not recipe.evaluation.held_out_pairs else ": too few pairs, so the last weights are kept"
     say(f"{len(train)} training pairs ({ties} ties), {len(held)} held out{none}")
+    further = None
+    if recipe.evaluation.data is not None:
+        further = read_data(recipe, recipe.evaluation.data, model, accelerator, say)
+        if all(row.label == 0.5 for row in further.rows):
+            raise ValueError(f"evaluation.data.path {recipe.evaluation.data.path}: holds ties alone")
     if recipe.train.gradient_checkpointing:
         model.checkpoint_gradients()
-    told = [[(row.id, row.label) for row in side] for side in (train, held)]
+    sides = {"training rows": train, "held-out rows": held, "evaluation rows": further.rows if further else []}
+    hashes = {name: content_id([(row.id, row.label) for row in side]) for name, side in sides.items()}
     return PairRun(
         accelerator=accelerator,
         model=model,
         objective=OBJECTIVES[recipe.objective],
         train=PairSet(train, pairs.views),
         held_out=PairSet(held, pairs.views),
+        evaluation=further,
         recipe=recipe,
         folder=folder,
-        identity={**model.identity, "training rows": content_id(told[0]), "held-out rows": content_id(told[1])},
+        identity={**model.identity, **hashes},
     )
 
 

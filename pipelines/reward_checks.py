@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import rewards
 from mmpo.data.readers import check_first, open_pairs
@@ -14,6 +14,7 @@ from mmpo.reward_recipe import RewardData, RewardRecipe
 from mmpo.suggest import one_of
 from pipelines.checks import cache_folder, check_folder, pair_options
 from pipelines.prompts import load_prompts
+from rewards.weight_places import local_place
 
 
 def check_reward_recipe(recipe: RewardRecipe, *, data_is_here: bool = True) -> None:
@@ -41,7 +42,7 @@ def check_reward_recipe(recipe: RewardRecipe, *, data_is_here: bool = True) -> N
                 check_first(opened, data.path)
 
 
-def asked(recipe: RewardRecipe) -> dict[str, bool]:
+def asked(recipe: RewardRecipe) -> dict[str, Any]:
     """What an objective wants of the rows, as `open_pairs` takes it."""
     return {"lists": True, "ties": recipe.objective != "image_reward"}
 
@@ -52,13 +53,13 @@ def check_model(path: str) -> None:
     Raises:
         ValueError: says what is there.
     """
-    folder = Path(path)
-    if not folder.is_dir():
-        if folder.exists():
-            raise ValueError(f"model.path {path}: is a file; give a transformers folder or a hub name")
-        if folder.is_absolute() or path.startswith(".") or path.count("/") > 1:
-            raise ValueError(f"model.path {path}: no such folder")
+    folder = local_place(path)
+    if folder is None:
+        if path.startswith(("/", ".", "~")) or path.count("/") > 1 or not path.strip():
+            raise ValueError(f"model.path {path}: no such folder; give a transformers folder or a hub name")
         return
+    if not folder.is_dir():
+        raise ValueError(f"model.path {path}: is a file; give a transformers folder or a hub name")
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
     except FileNotFoundError:
@@ -83,12 +84,12 @@ def describe_reward(recipe: RewardRecipe) -> Iterator[str]:
     yield ""
     blocks = recipe.model.last_blocks
     what = "every weight" if blocks is None else f"the last {blocks.text} text and {blocks.image} image blocks"
-    yield f"model        {recipe.model.path} ({recipe.model.kind}), trains {what}"
-    yield f"objective    {recipe.objective}"
-    yield f"steps        {recipe.train.steps} of {recipe.train.batch_size} pairs, {recipe.train.precision}"
+    yield f"model           {recipe.model.path} ({recipe.model.kind}), trains {what}"
+    yield f"objective       {recipe.objective}"
+    yield f"steps           {recipe.train.steps} of {recipe.train.batch_size} pairs, {recipe.train.precision}"
     for place, data in _data_of(recipe):
-        yield f"{place:<12} {data.path}: {_state(recipe, data)}"
-    yield f"output       {recipe.output}"
+        yield f"{place:<15} {data.path}: {_state(recipe, data)}"
+    yield f"output          {recipe.output}"
 
 
 def warm_up_note(recipe: RewardRecipe) -> str:

@@ -17,6 +17,7 @@ from mmpo.training.trackers import check_trackers
 from pipelines.build import build_accelerator
 from pipelines.build_reward import build_pair_run
 from pipelines.reward_checks import check_reward_recipe, warm_up_note
+from pipelines.reward_evaluation import RESULT, evaluate_reward, reward_lines
 from pipelines.train import RECIPE, SUMMARY
 from rewards.pair_loop import PairOutcome, PairTrainer
 from rewards.pair_state import BEST, PairRun
@@ -25,8 +26,9 @@ from rewards.pair_state import BEST, PairRun
 def train_reward(recipe: RewardRecipe, *, resume: bool = False, checked: bool = False) -> Path:
     """Trains a reward and returns its folder, which `rewards.load("clip", weights=FOLDER)` loads.
 
-    The folder then holds recipe.yaml, metrics.jsonl, tensorboard/, checkpoint-*/, train.json and what transformers
-    reads: model.safetensors, config.json, the tokenizer's and the image processor's files.
+    The folder then holds recipe.yaml, metrics.jsonl, tensorboard/, checkpoint-*/, train.json, evaluation.json (base
+    against trained, where pairs are held out or named) and what transformers reads: model.safetensors, config.json,
+    the tokenizer's and the image processor's files.
 
     Args:
         recipe: what to do.
@@ -59,8 +61,13 @@ def train_reward(recipe: RewardRecipe, *, resume: bool = False, checked: bool = 
     count = sum(p.numel() for p in run.parameters().values())
     say(f"training {count:,} parameters on {accelerator.num_processes} x {accelerator.device.type}")
     outcome = trainer.train()
+    result = evaluate_reward(run, outcome.weights_step)
     if accelerator.is_main_process:
         save(run)
+        if result is not None:
+            write_json(folder / RESULT, result)
+            for line in reward_lines(result):
+                say(line)
         write_json(folder / SUMMARY, summary(run, outcome))
         (folder / BEST).unlink(missing_ok=True)
         say(f"weights of step {outcome.weights_step}: {folder}")

@@ -101,7 +101,11 @@ class ClipPairs:
 
     def checkpoint_gradients(self) -> None:
         """See `PairModel.checkpoint_gradients`."""
-        self.clip.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        how = {"use_reentrant": False}
+        if hasattr(self.clip, "activation_checkpointing_enable"):  # what newer transformers call it
+            self.clip.activation_checkpointing_enable(activation_checkpointing_kwargs=how)
+        else:
+            self.clip.gradient_checkpointing_enable(gradient_checkpointing_kwargs=how)
 
     def save(self, folder: Path) -> None:
         """A transformers folder: weights, config, tokenizer, image processor."""

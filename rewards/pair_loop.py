@@ -21,7 +21,7 @@ from mmpo.training.optim import build_optimizer, learning_rate, set_learning_rat
 from mmpo.training.order import MicroBatch, Plan
 from rewards import pair_state
 from rewards.objectives import total
-from rewards.pair_metrics import pair_accuracy
+from rewards.pair_metrics import Numbers, pair_accuracy
 from rewards.pair_scores import forward, mean_accuracy, score_pairs
 from rewards.pair_state import BEST, Best, PairRun
 
@@ -73,8 +73,8 @@ class PairTrainer:
             run.parameters().values(), run.recipe.optim, fused=accelerator.device.type == "cuda"
         )
         self._module, self._optimizer = accelerator.prepare(run.model.module, optimizer)
-        self._step, self._best, self._saved_step = 0, None, -1
-        self._best: Best | None
+        self._step, self._saved_step = 0, -1
+        self._best: Best | None = None
         self._messages: list[str] = []
         if resume:
             self._restore()
@@ -98,7 +98,7 @@ class PairTrainer:
             for message in self._messages:
                 console.say(message)
             if self._step == 0:
-                self._evaluate(log, console)
+                self._look_before(log, console)
             while self._step < train.steps:
                 began = time.monotonic()
                 metrics = self._one_step()
@@ -174,12 +174,23 @@ class PairTrainer:
         if step % train.checkpoint_every == 0 or last:
             self._save()
 
+    def _look_before(self, log: MetricsLog, console: Console) -> None:
+        """Scores of the untrained model, to compare with at the end."""
+        run, size = self._run, self._plan.micro_batch_size
+        scores = {name: score_pairs(run.accelerator, run.model, pairs, size) for name, pairs in run.sets.items()}
+        pair_state.keep_base_scores(run, scores)
+        if "held_out" in scores:
+            self._judge(scores["held_out"], log, console)
+
     def _evaluate(self, log: MetricsLog, console: Console) -> None:
+        run = self._run
+        if len(run.held_out):
+            scores = score_pairs(run.accelerator, run.model, run.held_out, self._plan.micro_batch_size)
+            self._judge(scores, log, console)
+
+    def _judge(self, scores: Numbers, log: MetricsLog, console: Console) -> None:
         """Held-out accuracy now; the first best weights after the start are kept."""
         run = self._run
-        if not len(run.held_out):
-            return
-        scores = score_pairs(run.accelerator, run.model, run.held_out, self._plan.micro_batch_size)
         accuracy = mean_accuracy(scores, run.held_out)
         names = {"held_out/accuracy": accuracy.mean, "held_out/low": accuracy.low, "held_out/high": accuracy.high}
         log.write(self._step, names)

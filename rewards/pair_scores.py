@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -55,4 +56,4 @@ def mean_accuracy(scores: Numbers, pairs: PairSet) -> Interval:
     """
     label = pairs.labels.numpy()
     rows = [pair_accuracy(part[:, 0], part[:, 1], label) for part in scores]
-    return clustered_mean(sum(rows) / len(rows), pairs.clusters)
+    return clustered_mean(np.mean(rows, axis=0), pairs.clusters)

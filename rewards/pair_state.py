@@ -19,13 +19,15 @@ from mmpo.training.optimizer_state import pack, unpack
 from mmpo.training.snapshot import check_same, random_states, restore_random
 from rewards.objectives import Objective
 from rewards.pair_data import PairSet
+from rewards.pair_metrics import Numbers
 from rewards.pair_model import PairModel
 
 BEST = "best.safetensors"
+BASE_SCORES = "base_scores.safetensors"
 FREE = (
     "output",
     *(f"train.{key}" for key in ("steps", "checkpoint_every", "keep_checkpoints", "log_every", "report_to")),
-    "evaluation.data",
+    "evaluation.settings_tried",
 )
 """What a resumed recipe may change."""
 
@@ -39,6 +41,7 @@ class PairRun:
         model: what is trained.
         objective: what is minimised.
         train, held_out: the pairs; the latter possibly none.
+        evaluation: further pairs that are looked at when the training is over, or None.
         recipe: the resolved recipe.
         folder: of the run.
         identity: hashes that a resume must find unchanged.
@@ -49,9 +52,16 @@ class PairRun:
     objective: Objective
     train: PairSet
     held_out: PairSet
+    evaluation: PairSet | None
     recipe: RewardRecipe
     folder: Path
     identity: Mapping[str, Any]
+
+    @property
+    def sets(self) -> dict[str, PairSet]:
+        """What base and trained are compared on, by name."""
+        found = {"held_out": self.held_out, "evaluation": self.evaluation}
+        return {name: pairs for name, pairs in found.items() if pairs is not None and len(pairs)}
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trained parameters by name."""
@@ -112,6 +122,18 @@ def keep_best(run: PairRun) -> None:
     if run.accelerator.is_main_process:
         tensors = {name: p.detach().cpu().contiguous() for name, p in run.parameters().items()}
         write_bytes(run.folder / BEST, save(tensors))
+
+
+def keep_base_scores(run: PairRun, scores: Mapping[str, Numbers]) -> None:
+    """Writes how the model scored before training, by name of the set; the main process alone."""
+    if run.accelerator.is_main_process:
+        tensors = {name: torch.from_numpy(values) for name, values in scores.items()}
+        write_bytes(run.folder / BASE_SCORES, save(tensors))
+
+
+def base_scores(run: PairRun) -> dict[str, Numbers]:
+    """What `keep_base_scores` wrote: of each set [timesteps, N, 2]."""
+    return {name: values.numpy() for name, values in load_file(run.folder / BASE_SCORES).items()}
 
 
 @torch.no_grad()

@@ -41,6 +41,7 @@ LEFTOVERS = (
     "held_out_reference.safetensors",
     "last_good.safetensors",
     "best.safetensors",
+    "base_scores.safetensors",
     "wandb.json",
 )
 
