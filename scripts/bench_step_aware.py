@@ -54,9 +54,13 @@ def own_pairs(folder: Path, split: str) -> list[Group]:
 
 
 def wins_at(
-    t: int, pairs: Sequence[Group], predicted: PredictedImages, models: Mapping[str, StepAware], size: int
+    t: int, visit: int, pairs: Sequence[Group], predicted: PredictedImages, models: Mapping[str, StepAware], size: int
 ) -> dict[str, np.ndarray]:
-    """Per model [N]: 1 where the prediction of the correct sample scores higher, 0 lower, ½ the same."""
+    """Per model [N]: 1 where the prediction of the correct sample scores higher, 0 lower, ½ the same.
+
+    Args:
+        visit: another number is another noise.
+    """
     found: dict[str, list[np.ndarray]] = {name: [] for name in models}
     for start in range(0, len(pairs), size):
         part = pairs[start : start + size]
@@ -64,7 +68,7 @@ def wins_at(
             [torch.stack([torch.from_numpy(np.array(decode(c.image))) for c in group.candidates]) for group in part]
         ).permute(0, 1, 4, 2, 3)
         prompts = [group.prompt.text for group in part]
-        draw = predicted.draw([group.id for group in part], [0] * len(part), 2, timestep=t)
+        draw = predicted.draw([group.id for group in part], [visit] * len(part), 2, timestep=t)
         pixels = predicted(images, prompts, draw).flatten(0, 1)
         for name, model in models.items():
             with torch.no_grad():
@@ -99,6 +103,7 @@ def main() -> None:
     parser.add_argument("--trained", required=True, help="folder of the step-aware model")
     parser.add_argument("--control", help="CLIP folder trained on the same predictions, not told the timestep")
     parser.add_argument("--data", type=Path, help="folder of the pairs; default: runs/bench-step-aware/SPLIT")
+    parser.add_argument("--draws", type=int, default=2, help="noises of each pair and timestep")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -111,9 +116,14 @@ def main() -> None:
         load_pipeline(config, dtype=torch.float32), config, guidance=2.0, resolution=config.resolution, seed=1000
     )
     start = time.monotonic()
-    wins = {t: wins_at(t, pairs, predicted, models, options.batch_size) for t in TIMES}
+    wins = {}
+    for t in TIMES:
+        draws = [wins_at(t, visit, pairs, predicted, models, options.batch_size) for visit in range(options.draws)]
+        wins[t] = {name: np.mean([draw[name] for draw in draws], axis=0) for name in models}
     clusters = [group.prompt.cluster for group in pairs]
-    print(f"{options.split}: {len(pairs)} pairs of {len(set(clusters))} prompts, {time.monotonic() - start:.0f} s")
+    print(
+        f"{options.split}: {len(pairs)} pairs of {len(set(clusters))} prompts, {options.draws} noises, {time.monotonic() - start:.0f} s"
+    )
     print("\n".join(table(wins, clusters, list(models))))
 
 
