@@ -121,9 +121,8 @@ def main() -> None:
         draws = [wins_at(t, visit, pairs, predicted, models, options.batch_size) for visit in range(options.draws)]
         wins[t] = {name: np.mean([draw[name] for draw in draws], axis=0) for name in models}
     clusters = [group.prompt.cluster for group in pairs]
-    print(
-        f"{options.split}: {len(pairs)} pairs of {len(set(clusters))} prompts, {options.draws} noises, {time.monotonic() - start:.0f} s"
-    )
+    took = f"{options.draws} noises, {time.monotonic() - start:.0f} s"
+    print(f"{options.split}: {len(pairs)} pairs of {len(set(clusters))} prompts, {took}")
     print("\n".join(table(wins, clusters, list(models))))
 
 
