@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPModel
 
 import rewards
+from mmpo.models.checkpoint import read_config
+from mmpo.models.loading import load_pipeline
 from mmpo.recipe_files import load_as
 from mmpo.reward_recipe import RewardRecipe
 from pipelines.train_reward import train_reward
+from rewards.noised_pairs import NoisedPairs
+from rewards.pair_model import PairBatch
+from rewards.pixel_views import shortest_side_crop
+from rewards.predicted_images import PredictedImages
 from rewards.step_aware import StepAware
 from rewards.step_aware_files import FILE
 from rewards.step_aware_pairs import StepAwarePairs
+from rewards.views import normalised
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +85,27 @@ def test_what_is_trained_is_a_reward_and_a_resume_ends_in_the_same_weights(
     state = load_file(whole / FILE)
     assert torch.equal(again.model.last.weight, state["vision_model.adaLN_modulation.1.weight"])
     assert again.tokenizer("a cat").input_ids == reward.clip.tokenizer("a cat").input_ids
+
+
+def test_the_model_sees_the_predictions_and_their_timesteps(clip_folder: Path, sd_folder: Path) -> None:
+    config = read_config(str(sd_folder))
+    pipeline = load_pipeline(config, dtype=torch.float32)
+    predicted = PredictedImages(pipeline, config, guidance=5.0, resolution=20)
+    inner = StepAwarePairs(str(clip_folder))
+    pairs = NoisedPairs(inner, 16, predicted, band=(100, 900), timesteps=(0, 951), identity={"noise model": "x"})
+    views = torch.randint(0, 256, (3, 2, 3, 20, 20), dtype=torch.uint8)
+    batch = PairBatch(["x", "y", "z"], [0, 4, 1], ["a red cat", "a dog", "a red cat"], views)
+    given = pairs.inputs(batch, torch.device("cpu"))
+    draw = predicted.draw(batch.ids, batch.visits, 2, band=(100, 900))
+    assert torch.equal(given["timesteps"], draw.timesteps)
+    seen = shortest_side_crop(predicted(views, batch.prompts, draw).flatten(0, 1), 16)
+    assert torch.equal(given["pixels"].flatten(0, 1), normalised(seen))
+    assert given["text_of"].tolist() == [0, 1, 0]
+    held = pairs.inputs(replace(batch, timestep=951), torch.device("cpu"))
+    assert held["timesteps"].tolist() == [951] * 3
+    assert pairs.module(**held).shape == (3, 2)
+    assert (pairs.view.size, pairs.timesteps) == (20, (0, 951))
+    assert pairs.identity.items() >= {**inner.identity, "noise model": "x"}.items()
 
 
 def test_a_clip_that_is_not_told_the_timestep_trains_on_the_same_predictions(
