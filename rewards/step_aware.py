@@ -15,7 +15,8 @@ from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.step_aware_files import load_step_aware
 from rewards.views import ShortestSideCrop
-from rewards.weights_hash import weights_identity
+from rewards.weight_places import hub_file, local_place
+from rewards.weights_hash import identity_of, weights_identity
 
 WEIGHTS = "SPO-Diffusion-Models/Step-Aware_Preference_Models/sd-v1-5_step-aware_preference_model.bin"
 Timesteps = Sequence[float] | Tensor
@@ -56,13 +57,17 @@ class StepAware:
         )
         self.view = ShortestSideCrop(self.clip.size)
         self.batch_size = batch_size
-        self._weights, self._revision, self._dtype = weights, revision, dtype
+        self._weights, self._revision, self._config, self._dtype = weights, revision, config, dtype
 
     @property
     def identity(self) -> Mapping[str, str]:
         """What its scores depend on."""
-        where = weights_identity(self._weights, self._revision)
-        return {"weights": where, "dtype": self._dtype, "view": repr(self.view), "timestep": f"{self.timestep:g}"}
+        place = local_place(self._weights)
+        alone = place.is_file() if place is not None else hub_file(self._weights) is not None
+        config = weights_identity(self._config) if alone else None
+        return identity_of(
+            self._weights, self._revision, self._dtype, self.view, timestep=f"{self.timestep:g}", config=config
+        )
 
     def score(
         self, candidates: Sequence[Candidate], prompts: Sequence[str], timesteps: Timesteps | None = None

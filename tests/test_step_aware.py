@@ -238,6 +238,18 @@ def test_a_folder_and_spos_own_files_give_the_same_model(folder: Path, tmp_path:
             assert torch.equal(loaded.get_image_features(pixels, times), expected)
 
 
+def test_what_scores_depend_on_is_said(folder: Path, tmp_path: Path) -> None:
+    save_step_aware(moved(folder), tmp_path / "ours")
+    at = [StepAware(str(tmp_path / "ours"), timestep=t).identity for t in (0, 951)]
+    assert at[0] != at[1]
+    assert at[0]["weights"].startswith("sha256:")
+    assert "config" not in at[0]
+    alone = StepAware(str(tmp_path / "ours" / FILE), config=str(folder)).identity
+    assert alone["config"].startswith("sha256:")
+    save_step_aware(moved(folder, seed=2), tmp_path / "ours")
+    assert StepAware(str(tmp_path / "ours")).identity["weights"] != at[0]["weights"]
+
+
 def test_weights_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
     save_step_aware(moved(folder), tmp_path / "ours")
     state = load_file(tmp_path / "ours" / FILE)
