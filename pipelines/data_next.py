@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-import yaml
-
 from pipelines.data_source import Source
 
 READING: dict[str, Any] = {"format": "auto", "split": None, "columns": {}, "rejected": None}  # recipe defaults
@@ -44,5 +42,7 @@ def of_output(source: Source, output: object) -> list[str]:
 
 def override(key: str, value: Any) -> str:
     """`section.key=value`, read back as the same value."""
+    import yaml
+
     text = yaml.safe_dump(value, default_flow_style=True, width=2**30, allow_unicode=True, sort_keys=False)
     return f"{key}={text.removesuffix(chr(10)).removesuffix('...').rstrip()}"

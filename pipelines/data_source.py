@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmpo.recipe_files import find_recipe, load_recipe, shipped_recipes
 from mmpo.suggest import nearest, one_of
 from pipelines.data_progress import told
 
@@ -92,6 +91,8 @@ def locate(
     options: dict[str, Any] = {}
     source = Source(path)
     if is_recipe(path):
+        from mmpo.recipe_files import load_recipe  # pydantic: half of what --help may take
+
         recipe = load_recipe(path)
         data = recipe.data
         if data.make is not None and not Path(data.path).exists():
@@ -122,6 +123,8 @@ def is_recipe(path: str) -> bool:
     Raises:
         ValueError: nothing of that name is there, and a shipped recipe's is near.
     """
+    from mmpo.recipe_files import find_recipe, shipped_recipes
+
     place = Path(path)
     if place.suffix in {".yaml", ".yml"}:
         return bool(find_recipe(path))

@@ -1,4 +1,4 @@
-"""Rewards by name. Ours stand in a table; another package adds one by an entry point of group `mmpo.rewards`."""
+"""Rewards by name. Ours stand in `table.py`; another package adds one by an entry point of group `mmpo.rewards`."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from rewards.scores import Reward, Scores
+from rewards.scores import Candidate, Response, Reward, Scores
+from rewards.table import REWARD_TABLE
 
 GROUP = "mmpo.rewards"
-TABLE = {
-    "random": "rewards.random_score:RandomScore",
-    "shapes": "rewards.shapes_verifier:ShapesVerifier",
-}
 
 
 def names() -> dict[str, str]:
     """ "module:class" of every reward that can be loaded, by name."""
-    return {**{point.name: point.value for point in entry_points(group=GROUP)}, **TABLE}
+    ours = {name: entry.target for name, entry in REWARD_TABLE.items()}
+    return {**{point.name: point.value for point in entry_points(group=GROUP)}, **ours}
 
 
 def load(name: str, **options: Any) -> Reward:
@@ -38,4 +36,4 @@ def load(name: str, **options: Any) -> Reward:
         raise ValueError(f"reward {name}: {error}") from None
 
 
-__all__ = ["Reward", "Scores", "load", "names"]
+__all__ = ["Candidate", "Response", "Reward", "Scores", "load", "names"]

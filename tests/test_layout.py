@@ -166,7 +166,7 @@ def test_only_build_names_concrete_adapters_and_losses() -> None:
 
 def test_pipelines_load_rewards_by_name() -> None:
     """A pipeline that imported one reward's module would work with that one only."""
-    concrete = [place.partition(":")[0] for place in rewards.TABLE.values()]
+    concrete = [place.partition(":")[0] for place in rewards.names().values()]
     for file in FILES:
         if within(module_name(file), "pipelines"):
             used = {name for name in all_imports(file) if any(within(name, module) for module in concrete)}

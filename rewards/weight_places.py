@@ -1,0 +1,26 @@
+"""What a name of weights stands for: something on this machine, a repository on the hub, or one file of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+BUILT_IN = "shapes/"
+
+
+def local_place(weights: str) -> Path | None:
+    """The folder or file on this machine that `weights` names, `shapes/NAME` being one that ships; None for the hub."""
+    place = Path(weights).expanduser()
+    if place.exists():
+        return place
+    if weights.startswith(BUILT_IN):
+        from mmpo.shapes.checkpoints import checkpoint_path
+
+        return checkpoint_path(weights.removeprefix(BUILT_IN))
+    return None
+
+
+def hub_file(weights: str) -> tuple[str, str] | None:
+    """(OWNER/NAME, FILE) of a file on the hub, spelled OWNER/NAME/FILE; None for anything else."""
+    owner, _, rest = weights.partition("/")
+    name, _, file = rest.partition("/")
+    return (f"{owner}/{name}", file) if owner and name and file else None

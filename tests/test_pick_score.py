@@ -1,0 +1,94 @@
+"""PickScore on tiny random weights, through the loading that published ones take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+import rewards
+from rewards.clip_files import clip_tokenizer
+from rewards.views import ShortestSideCrop, normalised
+from rewards.weights_hash import weights_identity
+
+SIZES = [(512, 512), (1216, 832), (832, 1216), (640, 1536), (100, 80), (225, 224), (224, 224), (301, 987)]
+
+
+def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    """A picture of noise, in which a shift by one pixel shows."""
+    shape = (size[1], size[0], 3)
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny CLIP with CLIP's vocabulary, and no tokenizer beside it, as PickScore's."""
+    torch.manual_seed(0)
+    tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text = {**tower, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
+    vision = {**tower, "image_size": 224, "patch_size": 32}
+    folder = tmp_path_factory.mktemp("clip")
+    CLIPModel(CLIPConfig(projection_dim=32, text_config=text, vision_config=vision)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_the_model_sees_is_what_the_reference_pipelines_make(size: tuple[int, int]) -> None:
+    image = noise(size)
+    seen = normalised(ShortestSideCrop()(image)[None])[0]
+    assert torch.equal(seen, CLIPImageProcessorPil()(image, return_tensors="pt").pixel_values[0])
+    bicubic = transforms.InterpolationMode.BICUBIC
+    torchvision = transforms.Compose([transforms.Resize(224, interpolation=bicubic), transforms.CenterCrop(224)])
+    assert np.array_equal(ShortestSideCrop(odd="round")(image).permute(1, 2, 0), np.asarray(torchvision(image)))
+
+
+def test_scores_are_the_models_own_logits_whatever_the_batch(clip_folder: Path) -> None:
+    images = [noise((300, 200), seed) for seed in range(5)]
+    prompts = ["a cat", "a dog on a red table", "a cat", "it's a \"test\", isn't it?", "x"]
+    model, tokenizer = CLIPModel.from_pretrained(clip_folder).eval(), clip_tokenizer()
+    values = []
+    for image, prompt in zip(images, prompts, strict=True):
+        pixels = CLIPImageProcessorPil()(image, return_tensors="pt").pixel_values
+        with torch.no_grad():
+            values.append(model(**tokenizer(prompt, return_tensors="pt"), pixel_values=pixels).logits_per_image.item())
+    for batch_size in (1, 2, 5):
+        scores = rewards.load("pickscore", weights=str(clip_folder), batch_size=batch_size).score(images, prompts)
+        np.testing.assert_allclose(scores.values, values, atol=1e-5)
+        assert scores.errors == [None] * 5
+
+
+def test_no_text_fails_and_a_long_one_is_cut_and_said(clip_folder: Path) -> None:
+    reward = rewards.load("pickscore", weights=str(clip_folder))
+    scores = reward.score([noise((64, 64))] * 3, ["a cat", " ", "word " * 2000])
+    assert np.isnan(scores.values).tolist() == [False, True, False]
+    assert scores.errors[1] is not None
+    assert "empty" in scores.errors[1]
+    assert scores.notes[2] is not None
+    assert "2002 tokens, cut to the 77" in scores.notes[2]
+
+
+def test_an_answer_stands_in_the_prompts_place(clip_folder: Path) -> None:
+    reward, image = rewards.load("pickscore", weights=str(clip_folder)), noise((64, 64))
+    answer = reward.score([rewards.Response("a cat", image)], ["what is in the picture?"])
+    assert answer.values == reward.score([image], ["a cat"]).values
+
+
+def test_weights_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"weights .*nothing.*: no CLIP of transformers found there"):
+        rewards.load("pickscore", weights=str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="dtype: expected one of float32"):
+        rewards.load("pickscore", dtype="fp8")
+
+
+def test_its_identity_is_that_of_weights_view_and_dtype(clip_folder: Path) -> None:
+    reward = rewards.load("pickscore", weights=str(clip_folder))
+    assert reward.identity == {
+        "weights": weights_identity(str(clip_folder)),
+        "dtype": "float32",
+        "view": "ShortestSideCrop(size=224, odd='floor')",
+    }
