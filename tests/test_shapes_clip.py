@@ -18,6 +18,7 @@ from mmpo.shapes.grammar import AXES, Item, Scene, captions, parse
 from mmpo.shapes.making import clip, clip_data
 from mmpo.shapes.prompts import scenes, split_of
 from mmpo.shapes.render import render
+from mmpo.shapes.verifier import verify
 
 FOLDER = checkpoints.checkpoint_path("clip")
 Score = Callable[[list[Image.Image], list[str]], np.ndarray]
@@ -113,6 +114,35 @@ def test_neighbours_are_train_scenes_that_differ_in_one_thing() -> None:
             assert split_of(other) == "train"
             objects = {scene.first, scene.second} ^ {other.first, other.second}
             assert (scene.axis != other.axis) + len(objects) // 2 + (other == scene.mirror) == 1
+
+
+def test_softened_pictures_still_show_their_scene() -> None:
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(checkpoints.checkpoint_path("sd") / "vae").eval()
+    drawn = scenes("train")[:60]
+    images = np.stack([np.asarray(render(scene, 8)) for scene in drawn])
+    soft = clip_data.soften(vae, images, seed=3)
+    assert (soft == clip_data.soften(vae, images, seed=3)).all()
+    kept = (soft == images).all((1, 2, 3))
+    assert 0.15 <= kept.mean() <= 0.45
+    moved = np.abs(soft[~kept].astype(float) - images[~kept]).mean((1, 2, 3))
+    assert 0.5 < moved.min() <= moved.max() < 30
+    right = [
+        verify(Image.fromarray(image), captions(scene)[0]).correct for image, scene in zip(soft, drawn, strict=True)
+    ]
+    assert sum(right) >= 0.9 * len(right)
+
+
+def test_a_batch_holds_scenes_and_their_neighbours() -> None:
+    near = clip_data.neighbours()
+    empty = torch.zeros(len(near), 5, 0)
+    drawn = clip_data.draw(clip_data.Pool(empty, empty, empty), near, 40, torch.Generator().manual_seed(0))
+    one, two = drawn.scene.chunk(2)
+    assert all(b in near[a] for a, b in zip(one.tolist(), two.tolist(), strict=True))
+    assert len(set(one.tolist())) > 30
+    assert (drawn.clean.unique().tolist(), drawn.spoilt.unique().tolist()) == ([0, 1, 2, 3, 4],) * 2
+    assert drawn.caption.unique().tolist() == [0, 1, 2, 3]
 
 
 def test_the_contrast_is_a_cross_entropy_in_both_directions() -> None:
