@@ -13,7 +13,6 @@ from mmpo.data.readers import check_first, open_pairs
 from mmpo.data.source_paths import is_here, is_local, local_path
 from mmpo.recipe import Data, Method, Recipe
 from mmpo.records import Group
-from mmpo.suggest import one_of
 from pipelines.prompts import load_prompts
 
 
@@ -30,10 +29,8 @@ def check_recipe(recipe: Recipe, *, data_is_here: bool = True) -> None:
     if not recipe.data.path.strip():
         raise ValueError("data.path: is empty; name a folder, a file or a data set on the hub")
     check_folder("data.cache", str(cache_folder(recipe.data)), "data.cache=FOLDER")
-    known = rewards.names()
     for spec in [*recipe.evaluation.rewards, *([recipe.data.make.reward] if recipe.data.make else [])]:
-        if spec.name not in known:
-            raise ValueError(f"reward: {one_of(spec.name, known)}")
+        rewards.check(spec.name, spec.options)
     if recipe.evaluation.prompts is not None:
         load_prompts(recipe.evaluation.prompts, recipe.evaluation.limit)
     previews = recipe.evaluation.previews

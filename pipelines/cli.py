@@ -15,6 +15,7 @@ import typer
 from mmpo import __version__
 from pipelines import cli_estimate, cli_runs, cli_tools
 from pipelines.data_cli import data_app
+from pipelines.label_cli import label
 
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 """The system's numbers for a disk or a quota that is full; such an error names no file."""
@@ -48,6 +49,7 @@ def build_app() -> typer.Typer:
     app.command()(cli_runs.demo)
     app.command()(cli_tools.init)
     app.add_typer(data_app, name="data")
+    app.command()(label)
     app.command()(cli_estimate.estimate)
     app.command()(cli_runs.train)
     app.command("eval")(cli_runs.evaluate)
@@ -55,6 +57,7 @@ def build_app() -> typer.Typer:
     app.command()(cli_runs.export)
     app.command()(cli_runs.push)
     app.command()(cli_tools.losses)
+    app.command()(cli_tools.rewards)
     app.command()(cli_tools.schema)
     app.command()(cli_tools.doctor)
     app.command()(cli_tools.env)

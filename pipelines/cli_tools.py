@@ -1,4 +1,4 @@
-"""Commands around runs: init, losses, schema, doctor, env. None of them imports torch."""
+"""Commands around runs: init, losses, rewards, schema, doctor, env. None of them imports torch."""
 
 from __future__ import annotations
 
@@ -41,6 +41,15 @@ def losses(
     from pipelines.listing import loss_lines, losses_lines
 
     _say(losses_lines() if name is None else loss_lines(name))
+
+
+def rewards(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One reward, in full.")] = None,
+) -> None:
+    """Lists the rewards, their weights and licences."""
+    from pipelines.reward_listing import reward_lines, rewards_lines
+
+    _say(rewards_lines() if name is None else reward_lines(name))
 
 
 def schema() -> None:

@@ -56,6 +56,8 @@ def evaluate(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     section = recipe.evaluation
     if section.prompts is None or not section.rewards:
         raise ValueError("evaluation: set evaluation.prompts (a file with a prompt a line) and evaluation.rewards")
+    for spec in section.rewards:
+        rewards.check(spec.name, spec.options)
     jobs = evaluation_jobs(section)
     config = read_config(recipe.model.path, recipe.model.revision, recipe.model.config)
     with Console(2 * len(jobs), start=0, enabled=True, title="evaluate") as console:

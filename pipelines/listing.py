@@ -11,8 +11,8 @@ from mmpo.loss_entry import LossEntry, Option, Value
 from mmpo.loss_feeds import COLUMNS, COMPUTED, feeds_of, untrainable
 from mmpo.loss_names import explain, resolve
 from mmpo.loss_table import LOSS_TABLE
+from pipelines.text_columns import WIDTH, paragraph, wrapped_row
 
-WIDTH = 100
 _HEAD = ("loss", "what it is", "of", "options", "needs", "recipe", "paper")
 _WIDEST = (21, 20, 5, 20, 6, 6, 10)
 """Columns of the table, with the gaps between them as wide as `WIDTH`; longer cells are wrapped."""
@@ -35,9 +35,9 @@ def losses_lines(table: Mapping[str, LossEntry] = LOSS_TABLE) -> Iterator[str]:
     longest = [max(len(line) for row in rows for line in row[i].splitlines()) for i in range(len(_HEAD))]
     widths = [min(pair) for pair in zip(_WIDEST, longest, strict=True)]
     for row in rows:
-        yield from _wrapped_row(row, widths)
+        yield from wrapped_row(row, widths)
     yield ""
-    yield from _paragraph("", _LEGEND)
+    yield from paragraph("", _LEGEND)
     yield "beta and tau are in method.beta_convention (default half_mean):"
     for name, words in CONVENTIONS.items():
         yield f"  {name}: {words}"
@@ -54,19 +54,19 @@ def loss_lines(name: str, table: Mapping[str, LossEntry] = LOSS_TABLE) -> Iterat
     entry = table[ours]
     yield f"{ours}: {entry.title}"
     for word in dict.fromkeys((name, ours)):
-        yield from _paragraph("", explain(word))
+        yield from paragraph("", explain(word))
     yield ""
-    yield from _paragraph("formula: ", entry.formula)
-    yield from _paragraph("called with: ", _FAMILIES[entry.family])
-    yield from _paragraph("reference: ", "needed" if entry.needs_reference else "none")
+    yield from paragraph("formula: ", entry.formula)
+    yield from paragraph("called with: ", _FAMILIES[entry.family])
+    yield from paragraph("reference: ", "needed" if entry.needs_reference else "none")
     yield from _options(entry)
     for keyword, meaning in entry.extra.items():
-        yield from _paragraph(f"needs {keyword}: ", meaning)
+        yield from paragraph(f"needs {keyword}: ", meaning)
     yield from _sources(entry)
     reason = untrainable(entry)
-    yield from _paragraph("in recipes: ", f"no, it {reason}" if reason else "yes")
-    yield from _paragraph("on denoisers: ", entry.on_surrogates)
-    yield from _paragraph("not verified: ", entry.unverified)
+    yield from paragraph("in recipes: ", f"no, it {reason}" if reason else "yes")
+    yield from paragraph("on denoisers: ", entry.on_surrogates)
+    yield from paragraph("not verified: ", entry.unverified)
     yield from _references(ours, table)
     yield ""
     yield f"""in Python: help(LOSSES["{ours}"]) after `from mmpo.losses import LOSSES`"""
@@ -80,7 +80,7 @@ def _sources(entry: LossEntry) -> Iterator[str]:
         return
     for keyword, feed in feeds_of(entry).items():
         if feed in COMPUTED:
-            yield from _paragraph(f"  {keyword} is computed: ", COMPUTED[feed])
+            yield from paragraph(f"  {keyword} is computed: ", COMPUTED[feed])
         elif feed in COLUMNS:
             yield f"  {keyword} is a column of the data, or data.columns={{{keyword}: THEIRS}}"
         else:
@@ -102,24 +102,6 @@ def _row(name: str, table: Mapping[str, LossEntry]) -> tuple[str, ...]:
 
 def _papers(name: str, table: Mapping[str, LossEntry]) -> str:
     return "\n".join(papers_of(name, table)) or table[name].paper or "-"
-
-
-def _wrapped_row(row: tuple[str, ...], widths: list[int]) -> Iterator[str]:
-    """A row as one or more lines, each line of a cell wrapped to its column."""
-    cells = [
-        [part for line in cell.splitlines() for part in textwrap.wrap(line, width, break_on_hyphens=False)]
-        for cell, width in zip(row, widths, strict=True)
-    ]
-    for i in range(max(map(len, cells))):
-        parts = [(cell[i] if i < len(cell) else "").ljust(width) for cell, width in zip(cells, widths, strict=True)]
-        yield "  ".join(parts).rstrip()
-
-
-def _paragraph(head: str, words: str) -> list[str]:
-    """Words after a head, wrapped with a hanging indent; nothing where there are none."""
-    if not words:
-        return []
-    return textwrap.wrap(head + words, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _options(entry: LossEntry) -> Iterator[str]:
@@ -160,6 +142,6 @@ def _references(name: str, table: Mapping[str, LossEntry]) -> Iterator[str]:
     for number in numbers:
         paper = CITATIONS.get(number)
         words = f"arXiv {number}" if paper is None else f"{paper.byline}{paper.title}, {paper.year}, arXiv {number}"
-        yield from _paragraph("  ", words)
+        yield from paragraph("  ", words)
     if not numbers:
-        yield from _paragraph("  ", table[name].paper)
+        yield from paragraph("  ", table[name].paper)

@@ -83,11 +83,16 @@ class ClipModel:
 
 
 def cosine_scores(
-    clip: ClipModel, views: Sequence[Any], prompts: Sequence[str], responses: Sequence[str | None], scale: float
+    clip: ClipModel,
+    views: Sequence[Any],
+    prompts: Sequence[str],
+    responses: Sequence[str | None],
+    scale: float,
+    least: float = -1.0,
 ) -> Scores:
     """`scale` times the cosine of each image with its prompt, or with the answer where there is one.
 
-    A row without text fails.
+    A row without text fails; a cosine below `least` counts as that.
     """
     texts = [prompt if said is None else said for prompt, said in zip(prompts, responses, strict=True)]
     faults = [None if text.strip() else "the text is empty; nothing to compare the image with" for text in texts]
@@ -96,7 +101,7 @@ def cosine_scores(
     notes: list[str | None] = [None] * len(texts)
     if rows:
         cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows])
-        values[rows] = scale * cosines
+        values[rows] = scale * np.maximum(cosines, least)
         for row, note in zip(rows, said, strict=True):
             notes[row] = note
     return Scores(values, faults, notes=notes)

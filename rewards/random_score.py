@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from mmpo.records import bytes_hash, content_id
-from rewards.scores import Scores
+from rewards.scores import Candidate, Response, Scores
 
 
 class RandomScore:
-    """A uniform number in [0, 1) per image and prompt, by hash: the same on every machine.
+    """A uniform number in [0, 1) per image and prompt, or per image, question and answer, by hash: the same everywhere.
 
     Args:
         seed: another seed gives other labels.
@@ -22,11 +21,14 @@ class RandomScore:
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
+        self.identity = {"seed": str(seed)}
 
-    def score(self, candidates: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
+    def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """See `rewards.scores.Reward.score`; no row fails."""
-        numbers = [
-            int(content_id(self._seed, prompt, bytes_hash(image.tobytes()))[:12], 16) / 16**12
-            for image, prompt in zip(candidates, prompts, strict=True)
-        ]
+        numbers = [self._number(*row) for row in zip(candidates, prompts, strict=True)]
         return Scores(np.asarray(numbers, dtype=np.float32), [None] * len(numbers))
+
+    def _number(self, candidate: Candidate, prompt: str) -> float:
+        answered = [candidate.text] if isinstance(candidate, Response) else []
+        image = candidate.image if isinstance(candidate, Response) else candidate
+        return int(content_id(self._seed, prompt, bytes_hash(image.tobytes()), *answered)[:12], 16) / 16**12

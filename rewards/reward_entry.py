@@ -15,7 +15,7 @@ class RewardEntry:
     """One reward.
 
     Args:
-        target: "module:class"; called with the options.
+        target: "module:callable"; called with the options.
         title: what it measures, in a line.
         takes: "image": an image for a prompt; "response": a text answer to a question about an image; "pair": it
             compares two of a prompt.

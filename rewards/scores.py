@@ -46,7 +46,11 @@ class Scores:
 
 
 class Reward(Protocol):
-    """A model or function that scores candidates."""
+    """A model or function that scores candidates.
+
+    It may have `identity`, a mapping of texts: what its scores depend on (weights, dtype, view, options), so that
+    labels of two models are not mixed.
+    """
 
     @property
     def name(self) -> str:
@@ -55,6 +59,34 @@ class Reward(Protocol):
 
     def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
         """Scores of N candidates, each for its own prompt."""
+        ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a judge says of N pairs, each asked in both orders.
+
+    Args:
+        values: [N] float32 in [0, 1]: the probability that the first is better, ½ for a tie; NaN where a row failed.
+        errors: per row None, or why it failed.
+        consistent: [N] bool: whether both orders gave the same verdict; False where a row failed.
+    """
+
+    values: NDArray[np.float32]
+    errors: Sequence[str | None]
+    consistent: NDArray[np.bool_]
+
+
+class Judge(Protocol):
+    """A model or function that compares candidates of a prompt by twos."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        ...
+
+    def compare(self, first: Sequence[Candidate], second: Sequence[Candidate], prompts: Sequence[str]) -> Comparison:
+        """Which of N pairs' candidates is better, each for its own prompt."""
         ...
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image
 
 from mmpo.shapes.verifier import verify
-from rewards.scores import Scores
+from rewards.scores import Candidate, Response, Scores
 
 Measure = Literal["correct", "soft", "mirrored", "count", "objects", "relation"]
 
@@ -30,15 +29,20 @@ class ShapesVerifier:
         if measure not in get_args(Measure):
             raise ValueError(f"measure: expected one of {', '.join(get_args(Measure))}, got {measure!r}")
         self._measure = measure
+        self.identity = {"measure": measure}
 
-    def score(self, candidates: Sequence[Image.Image], prompts: Sequence[str]) -> Scores:
-        """See `rewards.scores.Reward.score`. A prompt outside the grammar is a failed row."""
+    def score(self, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
+        """See `rewards.scores.Reward.score`. A text outside the grammar is a failed row.
+
+        An answer is held against its image in the prompt's place, whatever was asked.
+        """
         names = get_args(Measure)
         table = np.full((len(names), len(prompts)), np.nan, dtype=np.float32)
         errors: list[str | None] = [None] * len(prompts)
-        for row, (image, prompt) in enumerate(zip(candidates, prompts, strict=True)):
+        for row, (candidate, prompt) in enumerate(zip(candidates, prompts, strict=True)):
+            shown = (candidate.image, candidate.text) if isinstance(candidate, Response) else (candidate, prompt)
             try:
-                verdict = verify(image, prompt)
+                verdict = verify(*shown)
             except ValueError as error:
                 errors[row] = str(error)
                 continue

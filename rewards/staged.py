@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -27,6 +27,7 @@ class _Plain:
 
     reward: Reward
     name: str
+    identity: Mapping[str, str]
     view: View = Whole()
     batch_size: int = 64
 
@@ -41,7 +42,7 @@ def staged(reward: Reward) -> Staged:
     """The reward, with two stages."""
     if hasattr(reward, "score_views"):
         return cast(Staged, reward)
-    return _Plain(reward, reward.name)
+    return _Plain(reward, reward.name, getattr(reward, "identity", {}))
 
 
 def score_by_views(reward: Staged, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:

@@ -24,3 +24,9 @@ def hub_file(weights: str) -> tuple[str, str] | None:
     owner, _, rest = weights.partition("/")
     name, _, file = rest.partition("/")
     return (f"{owner}/{name}", file) if owner and name and file else None
+
+
+def is_file(weights: str) -> bool:
+    """Whether `weights` names one file, here or on the hub, and not a folder or repository."""
+    place = local_place(weights)
+    return hub_file(weights) is not None if place is None else place.is_file()

@@ -17,6 +17,7 @@ SETTINGS = (
     "special_tokens",
     "preprocessor_",
     "processor_",
+    "chat_template",
 )
 """Starts of names: files of a model's folder that decide scores beside its weights."""
 
@@ -33,6 +34,21 @@ def weights_identity(weights: str, revision: str | None = None) -> str:
         return f"sha256:{folder_hash(place) if place.is_dir() else file_hash(place)}"
     repository, file = hub_file(weights) or (weights, "config.json")
     return f"{weights}@{_commit(repository, file, revision) or revision or 'main'}"
+
+
+def identity_of(
+    weights: str | None, revision: str | None, dtype: str, view: object, **options: object
+) -> dict[str, str]:
+    """What the scores of a reward that runs a model depend on: never its device or its batches.
+
+    Args:
+        weights: as `weights_identity` takes them; None where an option says where they come from.
+        dtype: of the model.
+        view: its first stage.
+        options: what else changes scores; None is left out.
+    """
+    known = {"weights": None if weights is None else weights_identity(weights, revision), "dtype": dtype, "view": view}
+    return {name: str(value) for name, value in {**known, **options}.items() if value is not None}
 
 
 def file_hash(file: Path) -> str:

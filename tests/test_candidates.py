@@ -127,6 +127,12 @@ def test_faults_are_candidates_and_reading_goes_on(tmp_path: Path) -> None:
     assert len({c.key for c in found}) == 8
 
 
+def test_a_bad_row_does_not_part_its_neighbours(tmp_path: Path) -> None:
+    rows = [{"prompt": text, "image": A + bytes([n])} for n, text in enumerate(["", "a", "", "a", " ", "b"])]
+    found = groups(parquet(tmp_path, rows))
+    assert [[c.place.rsplit(" ", 1)[1] for c in group] for group in found] == [["0"], ["1", "3"], ["2"], ["4"], ["5"]]
+
+
 def test_answers_to_a_question_about_an_image(tmp_path: Path) -> None:
     rows = [
         {"image": A, "question": "<image>\nwhat is it?", "responses": ["a cat", "a dog", ""]},

@@ -36,10 +36,14 @@ def finished_run(tmp_path: Path, tiny_recipe: Path) -> Path:
         (["evaluation.prompts=shapes/test"], ["evaluation.rewards"]),
         (["evaluation.prompts=absent.txt", "evaluation.rewards=[random]"], ["no file 'absent.txt'"]),
         (["evaluation.prompts=shapes/test", "evaluation.rewards=[rondom]"], ["did you mean 'random'?"]),
+        (
+            ["evaluation.prompts=shapes/test", "evaluation.rewards=[{name: clip, wieghts: x}]"],
+            ["reward clip: unknown option 'wieghts'", "did you mean 'weights'?"],
+        ),
         (["evaluation.smaples=3"], ["evaluation.smaples: unknown key", "did you mean 'samples'?"]),
         (["evaluation.samples=0"], ["evaluation.samples", "greater than 0"]),
     ],
-    ids=["nothing set", "no rewards", "prompts", "reward", "key", "value"],
+    ids=["nothing set", "no rewards", "prompts", "reward", "option", "key", "value"],
 )
 def test_eval_refuses_before_it_samples(main: Main, finished_run: Path, arguments: list[str], parts: list[str]) -> None:
     assert_refused(main("eval", finished_run, *arguments), *parts)

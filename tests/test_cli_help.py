@@ -18,10 +18,10 @@ main = command_line.main
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "datasets", "numpy", "PIL")
 COMMANDS = (
-    *("demo", "init", "data", "estimate", "train", "eval", "report", "export", "push"),
-    *("losses", "schema", "doctor", "env"),
+    *("demo", "init", "data", "label", "estimate", "train", "eval", "report", "export", "push"),
+    *("losses", "rewards", "schema", "doctor", "env"),
 )
-QUICK = (["init", "--list"], ["schema"], ["doctor"], ["env"], ["losses"])
+QUICK = (["init", "--list"], ["schema"], ["doctor"], ["env"], ["losses"], ["rewards"])
 
 
 def python(program: str, *arguments: object) -> str:

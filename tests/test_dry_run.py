@@ -108,13 +108,14 @@ def test_a_dry_run_names_the_format_of_data_that_is_there(main: Main, tiny_recip
         (["evaluation.prompts=absent.txt"], ["no file 'absent.txt'", "a prompt a line"]),
         (["evaluation.prompts=shapes/validation"], ["no split 'validation'", "train, tune, test"]),
         (["evaluation.rewards=[rondom]"], ["did you mean 'random'?"]),
+        (["evaluation.rewards=[{name: hpsv2, fest: true}]"], ["reward hpsv2: ", "'fest'; did you mean 'fast'?"]),
         (["data.make.prompts=absent.txt", "data.make.reward=random"], ["no file 'absent.txt'"]),
         (["data.make.prompts=shapes/tune", "data.make.reward=rondom"], ["did you mean 'random'?"]),
         (["method.adapter=flow"], ["method.adapter", "'flow' does not fit", "use 'denoising'"]),
         (["model.lora.targets=[to_z]"], ["model.lora.targets", "no module of the unet", "to_z"]),
         (["data.resolution=1"], ["data.resolution"]),
     ],
-    ids=["prompts", "split", "reward", "make prompts", "make reward", "adapter", "targets", "resolution"],
+    ids=["prompts", "split", "reward", "option", "make prompts", "make reward", "adapter", "targets", "resolution"],
 )
 def test_a_dry_run_finds_what_training_or_evaluation_would_fail_on(
     main: Main, tiny_recipe: Path, arguments: list[str], parts: list[str]

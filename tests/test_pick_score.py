@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from tiny_clips import make_clip, noise
 from torchvision import transforms
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+from transformers import CLIPImageProcessorPil, CLIPModel
 
 import rewards
 from rewards.clip_files import clip_tokenizer
@@ -19,22 +19,10 @@ from rewards.weights_hash import weights_identity
 SIZES = [(512, 512), (1216, 832), (832, 1216), (640, 1536), (100, 80), (225, 224), (224, 224), (301, 987)]
 
 
-def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    """A picture of noise, in which a shift by one pixel shows."""
-    shape = (size[1], size[0], 3)
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
-
-
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny CLIP with CLIP's vocabulary, and no tokenizer beside it, as PickScore's."""
-    torch.manual_seed(0)
-    tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    text = {**tower, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
-    vision = {**tower, "image_size": 224, "patch_size": 32}
-    folder = tmp_path_factory.mktemp("clip")
-    CLIPModel(CLIPConfig(projection_dim=32, text_config=text, vision_config=vision)).save_pretrained(folder)
-    return folder
+    """A tiny CLIP with CLIP's vocabulary."""
+    return make_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -83,6 +71,16 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
         rewards.load("pickscore", weights=str(tmp_path / "nothing"))
     with pytest.raises(ValueError, match="dtype: expected one of float32"):
         rewards.load("pickscore", dtype="fp8")
+    with pytest.raises(ValueError, match="device: expected cpu, cuda or cuda:NUMBER, got 'gpu'"):
+        rewards.load("pickscore", device="gpu")
+    with pytest.raises(ValueError, match="batch_size: expected a whole number from 1 on, got 0"):
+        rewards.load("pickscore", batch_size=0)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there(clip_folder: Path) -> None:
+    with pytest.raises(ValueError, match="device cuda: torch sees no GPU on this machine"):
+        rewards.load("pickscore", weights=str(clip_folder), device="cuda")
 
 
 def test_its_identity_is_that_of_weights_view_and_dtype(clip_folder: Path) -> None:

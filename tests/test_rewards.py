@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pair_files import A
@@ -9,6 +16,9 @@ from tiny import picture
 
 import rewards
 from mmpo.data.images import decode
+from rewards.table import REWARD_TABLE
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_rewards_are_found_by_name_and_refused_by_name() -> None:
@@ -17,10 +27,44 @@ def test_rewards_are_found_by_name_and_refused_by_name() -> None:
         assert rewards.load(name).name == name
     with pytest.raises(ValueError, match=r"reward: unknown name 'shape'; did you mean 'shapes'\? valid: .*random"):
         rewards.load("shape")
-    with pytest.raises(ValueError, match=r"reward random: .*sede"):
+    with pytest.raises(ValueError, match=r"reward random: unknown option 'sede'; did you mean 'seed'\? valid: seed"):
         rewards.load("random", sede=3)
     with pytest.raises(ValueError, match=r"expected one of correct, .*got 'beauty'"):
         rewards.load("shapes", measure="beauty")
+
+
+@pytest.mark.parametrize("name", REWARD_TABLE)
+def test_the_table_has_every_option_and_its_default_number(name: str) -> None:
+    """A recipe is checked against the table, before anything heavy is imported."""
+    entry = REWARD_TABLE[name]
+    module, _, attribute = entry.target.partition(":")
+    made = getattr(import_module(module), attribute)
+    assert set(inspect.signature(made).parameters) == set(entry.options)
+    for option, parameter in inspect.signature(made).parameters.items():
+        if isinstance(parameter.default, bool | int | float):
+            assert f"default: {str(parameter.default).lower()}" in entry.options[option].lower()
+
+
+def test_another_packages_reward_is_found_and_checks_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("sharpness", "builtins:dict", rewards.GROUP)
+    monkeypatch.setattr(rewards, "entry_points", lambda group: [point])
+    assert rewards.names()["sharpness"] == "builtins:dict"
+    assert rewards.load("sharpness", radius=3) == {"radius": 3}
+    point = EntryPoint("sharpness", "builtins:abs", rewards.GROUP)
+    with pytest.raises(ValueError, match=r"reward sharpness: .*keyword"):
+        rewards.load("sharpness", radius=3)
+
+
+def test_the_table_needs_nothing_heavy_and_the_contract_is_there_when_asked_for() -> None:
+    program = (
+        "import sys, rewards\n"
+        "from rewards.table import REWARD_TABLE\n"
+        "rewards.check('clip', {'scale': 'cos'})\n"
+        "print(sorted({'torch', 'numpy', 'PIL'} & sys.modules.keys()), rewards.Response.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[] Response"
+    assert not hasattr(rewards, "Respons")
 
 
 def test_random_labels_are_a_fixed_function_of_image_and_prompt() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmpo.data.candidate_folder import open_captioned
 from mmpo.data.candidate_rows import ANSWERS, IMAGES, LAYOUTS, PROMPTS, RowDrafts, answers_of, pictures_of
@@ -41,6 +41,7 @@ class DataCandidate:
         place: file and row.
         error: why nobody can score it, or None. Pixels are not looked at.
         made: what made it, as far as the data says.
+        row: rows of the data set that were read before its own.
     """
 
     key: str
@@ -55,6 +56,11 @@ class DataCandidate:
     place: str
     error: str | None
     made: Mapping[str, Any] = field(default_factory=dict)
+    row: int = 0
+
+    def without_image(self) -> DataCandidate:
+        """The same without the image's bytes."""
+        return replace(self, image=b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +95,24 @@ class OpenCandidates:
             given += len(group)
             yield group
 
-    def _rows(self) -> Iterator[tuple[int, RowDrafts]]:
-        """Rows, numbered as the data set has them."""
+    def _rows(self) -> Iterator[_Placed]:
+        """Rows as they are read, each with its number in the data set."""
         numbered: Iterator[tuple[int, Row]] = enumerate(self.source.rows())
         if self.kind == "images" and self.source.layout.startswith(WITHOUT_BYTES):
             numbered = _gathered(self.source, self.columns)
-        for number, row in numbered:
-            yield number, self._drafts(row)
+        for read, (number, row) in enumerate(numbered):
+            yield _Placed(number, read, self._drafts(row))
 
     def _drafts(self, row: Row) -> RowDrafts:
         if not row.fault:
             row = replace(row, values=renamed(row.values, self.columns))
         return answers_of(row) if self.kind == "answers" else pictures_of(row, LAYOUTS[self.kind])
+
+
+class _Placed(NamedTuple):
+    number: int
+    read: int
+    row: RowDrafts
 
 
 def open_candidates(
@@ -156,7 +168,7 @@ def _kind(source: Source, path: str, format: str, columns: Mapping[str, str]) ->
     if image and prompt:
         return "images"
     near = suggestion(source.columns, [("prompt", "image")])
-    hint = f". Perhaps {as_flags(near)}?" if near else ""
+    hint = f". Perhaps {as_flags(near)}?" if near else ". Other names: --columns prompt=THEIRS --columns image=THEIRS"
     needs = "; ".join(known.needs for known in FORMATS.values())
     raise ValueError(
         f"data.path {where}: found the columns {listed(source.columns)}; one image a row needs prompt and image; "
@@ -190,39 +202,50 @@ def _prompt(row: Row, columns: Mapping[str, str]) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _runs(rows: Iterator[tuple[int, RowDrafts]], *, by_image: bool) -> Iterator[list[tuple[int, RowDrafts]]]:
+def _runs(rows: Iterator[_Placed], *, by_image: bool) -> Iterator[list[_Placed]]:
     """Neighbouring rows of one prompt."""
-    run: list[tuple[int, RowDrafts]] = []
+    run: list[_Placed] = []
+    aside: list[_Placed] = []  # rows without a prompt belong to nobody, and do not part their neighbours
     size = 0
-    for number, row in rows:
-        if run and (size + len(row.drafts) > LARGEST_GROUP or not _together(run[-1][1], row, by_image)):
-            yield run
-            run, size = [], 0
-        run.append((number, row))
-        size += len(row.drafts)
+    for placed in rows:
+        row = placed.row
+        if not row.prompt:
+            aside.append(placed)
+        ends = run and row.prompt and not _together(run[-1].row, row, by_image)
+        if ends or max(size + len(row.drafts), len(aside)) > LARGEST_GROUP or not run:
+            yield from _closed(run, aside)
+            run, aside, size = [], [], 0
+        if row.prompt:
+            run.append(placed)
+            size += len(row.drafts)
+    yield from _closed(run, aside)
+
+
+def _closed(run: list[_Placed], aside: Sequence[_Placed]) -> Iterator[list[_Placed]]:
+    """A run, and then each row without a prompt that stood in it, alone."""
     if run:
         yield run
+    yield from ([placed] for placed in aside)
 
 
 def _together(one: RowDrafts, other: RowDrafts, by_image: bool) -> bool:
-    same = bool(one.prompt) and one.prompt == other.prompt
-    return same and (not by_image or one.drafts[0].image == other.drafts[0].image)
+    return one.prompt == other.prompt and (not by_image or one.drafts[0].image == other.drafts[0].image)
 
 
-def _group(run: Sequence[tuple[int, RowDrafts]], numbers: dict[int, int]) -> list[DataCandidate]:
+def _group(run: Sequence[_Placed], numbers: dict[int, int]) -> list[DataCandidate]:
     """A group of a run of rows.
 
     Args:
         numbers: how often each prompt began a group, by the first 60 bits of its hash; is counted up.
     """
-    first = run[0][1]
+    first = run[0].row
     about = bytes_hash(first.drafts[0].image) if first.drafts[0].response is not None else ""
-    name = content_id("candidates", first.prompt or run[0][0], about)
+    name = content_id("candidates", first.prompt or run[0].number, about)
     times = numbers.get(int(name[:15], 16), 0)
     numbers[int(name[:15], 16)] = times + 1
     group = name if times == 0 else content_id(name, times)
     found: dict[str, DataCandidate] = {}
-    for row_number, row in run:
+    for row_number, read, row in run:
         for place, draft in enumerate(row.drafts):
             image_hash = bytes_hash(draft.image) if draft.image else ""
             key = content_id(image_hash, row.prompt, draft.response)
@@ -242,5 +265,6 @@ def _group(run: Sequence[tuple[int, RowDrafts]], numbers: dict[int, int]) -> lis
                     place=row.place,
                     error=draft.error,
                     made=draft.made,
+                    row=read,
                 )
     return list(found.values())

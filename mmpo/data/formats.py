@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmpo.data.format_columns import as_flags, as_override, listed, suggestion
-from mmpo.data.format_values import caption, finite, finites, label, listed_captions, own_captions
+from mmpo.data.format_values import caption, finite, finites, label, listed_captions, own_captions, scores_or_none
 from mmpo.data.rows import group_from_row
 from mmpo.data.source_rows import Row
 from mmpo.records import Candidate, Group, Prompt, bytes_hash, content_id
@@ -40,7 +40,8 @@ class Format:
 
 
 Captions = Sequence[str | None]
-Listed = tuple[str, Sequence[bytes], Sequence[float], tuple[Any, ...], Mapping[str, Sequence[float]], Captions]
+Scores = Mapping[str, Sequence[float | None]]
+Listed = tuple[str, Sequence[bytes], Sequence[float], tuple[Any, ...], Scores, Captions]
 """Of a ranked row: prompt, images, order (lowest is best), what the id is made of, scores by reward, own captions."""
 
 
@@ -99,17 +100,17 @@ def _ranked(row: Row) -> Listed:
     text, images = caption(row.values, "prompt"), row.images("images")
     if len(images) < 2:
         raise ValueError(f"column 'images' holds {len(images)} images; a ranked list has at least 2")
-    scores: dict[str, list[float]] = {}
+    scores: dict[str, list[float | None]] = {}
     if "rank" in row.values:
         order = finites(row.values, "rank", len(images))
         given = row.values.get("scores")
         for name, values in given.items() if isinstance(given, Mapping) else ():
             if values is not None:
-                scores[name] = finites({f"scores.{name}": values}, f"scores.{name}", len(images))
+                scores[name] = scores_or_none({f"scores.{name}": values}, f"scores.{name}", len(images))
     else:
         name, given = _one_reward(row.values.get("scores"))
-        scores[name] = finites({"scores": given}, "scores", len(images))
-        order = [-score for score in scores[name]]
+        numbers = finites({"scores": given}, "scores", len(images))
+        scores[name], order = list(numbers), [-number for number in numbers]
     captions = listed_captions(row.values, len(images), text)
     return text, images, order, ("ranked", row.values.get("id")), scores, captions
 
@@ -216,7 +217,7 @@ def _best_and_worst(
     images: Sequence[bytes],
     order: Sequence[float],
     name: tuple[Any, ...],
-    scores: Mapping[str, Sequence[float]],
+    scores: Scores,
     captions: Captions,
 ) -> Group | None:
     """The first image of the lowest order and the first of the highest; None where all are equal."""
@@ -234,7 +235,7 @@ def _whole_list(
     images: Sequence[bytes],
     order: Sequence[float],
     name: tuple[Any, ...],
-    scores: Mapping[str, Sequence[float]],
+    scores: Scores,
     captions: Captions,
 ) -> Group | None:
     """All images, the best first; ranks count from 1, equal numbers share one. None where all are equal."""
@@ -262,7 +263,7 @@ def _pair(
     best: int,
     name: tuple[Any, ...],
     made: Sequence[Mapping[str, Any]] = ({}, {}),
-    scores: Mapping[str, Sequence[float]] | None = None,
+    scores: Scores | None = None,
     captions: Captions = (None, None),
 ) -> Group:
     """The group of two images, the chosen one first; its id is the hash of `name`, prompt, images and own captions."""

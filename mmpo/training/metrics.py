@@ -91,12 +91,12 @@ class Console:
     """Progress in the terminal: a live bar where there is one, else a line every few seconds.
 
     Args:
-        total: steps of the run.
+        total: steps of the run; None where nobody knows.
         start: steps done before.
         enabled: false on every process but the main one.
     """
 
-    def __init__(self, total: int, *, start: int, enabled: bool, title: str = "train") -> None:
+    def __init__(self, total: int | None, *, start: int, enabled: bool, title: str = "train") -> None:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -126,7 +126,8 @@ class Console:
         self._progress.update(self._task, completed=done, note=note)
         if not self._live and (time.monotonic() - self._last > 10 or done == self._total):
             self._last = time.monotonic()
-            self._out.print(f"{self._title} {done}/{self._total}  {note}", markup=False)
+            of = "" if self._total is None else f"/{self._total}"
+            self._out.print(f"{self._title} {done}{of}  {note}", markup=False)
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
