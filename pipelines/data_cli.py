@@ -1,4 +1,4 @@
-"""`mmpo data ...`: look at preference pairs, count, split and convert them. Imports no torch at its top."""
+"""`mmpo data ...`: look at preference pairs, count, split, convert and make them. Imports no torch at its top."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.data_source import Source, bad_lines, locate, none_left
 data_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Look at preference pairs before a GPU is touched: inspect, stats, split, convert.",
+    help="Look at preference pairs before a GPU is touched, or make them from labels.",
 )
 
 Place = Annotated[
@@ -191,6 +191,90 @@ def convert_command(
     _say(bad_lines(report))
     typer.echo(f"written: {output}")
     _next("data", "inspect", output)
+
+
+@data_app.command("pair")
+def pair_command(
+    path: Annotated[str, typer.Argument(metavar="DATASET", help="The data that `mmpo label` scored.")],
+    labels: Annotated[Path, typer.Option("--labels", help="The folder that `mmpo label` wrote.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new folder; nothing is overwritten.")] = None,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option("--reward", metavar="COLUMN[=WEIGHT]", help="A column of the labels; default: all, alike."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option("--by", help="score, win_rate, zscore, bradley_terry, expected_win or pareto."),
+    ] = None,
+    select: Annotated[str, typer.Option("--select", help="best_worst, all, random or layers.")] = "best_worst",
+    margin: Annotated[float, typer.Option("--margin", help="The chosen one's value is higher by more.")] = 0.0,
+    agreement: Annotated[
+        float, typer.Option("--agreement", help="So large a share of the rewards prefers the chosen one.")
+    ] = 0.0,
+    floor: Annotated[
+        list[str] | None,
+        typer.Option("--floor", metavar="COLUMN=X", help="The chosen one has at least this score; may be repeated."),
+    ] = None,
+    max_pairs: Annotated[int | None, typer.Option("--max-pairs", min=1, help="So many pairs of one group.")] = None,
+    lists: Annotated[bool, typer.Option("--lists", help="Whole ranked lists in place of pairs.")] = False,
+    seed: Seed = 0,
+    keep_near_duplicates: Annotated[
+        bool, typer.Option("--keep-near-duplicates", help="Also pairs of nearly the same picture.")
+    ] = False,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option("--scale", metavar="COLUMN=X", help="For expected_win: differences times X are log-odds."),
+    ] = None,
+    write_statistics: Annotated[
+        Path | None, typer.Option("--write-statistics", help="A file for each reward's mean and deviation.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count; no image is read, nothing written.")] = False,
+    format: Format = "auto",
+    split: Split = None,
+    columns: Columns = None,
+    rejected: Rejected = None,
+) -> None:
+    """Makes pairs, or ranked lists, from labels.
+
+    Scores become one value a candidate (--by): by default the one reward's score, or with several the win rate, the
+    share of the other candidates that a candidate beats. Ties are never paired; nearly the same pictures, pairs within
+    the margin and pairs that the rewards disagree on are left out and counted.
+    """
+    source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected)
+    from mmpo.data.pair_choice import Choice
+    from pipelines.data_pair_plan import plan
+
+    choice = Choice(select, margin, agreement, limit=max_pairs, seed=seed)
+    if lists and choice != Choice(seed=seed):
+        raise ValueError("--lists keeps whole lists; leave out --select, --margin, --agreement and --max-pairs")
+    if output is None and not dry_run:
+        raise ValueError("--output: name a new folder for the pairs, or give --dry-run to count only")
+    job = plan(
+        labels,
+        rewards=reward or [],
+        by=by,
+        scales=scale or [],
+        floors=floor or [],
+        choice=choice,
+        lists=lists,
+        keep_near=keep_near_duplicates,
+        statistics_to=write_statistics,
+    )
+    from pipelines.data_pair import agreement_lines, count_lines, count_pairs, write_pairs
+
+    counts, shares = count_pairs(job) if dry_run or output is None else write_pairs(job, source, output)
+    _say(count_lines(job, counts))
+    _say(agreement_lines(shares))
+    if write_statistics is not None:
+        typer.echo(f"written: {write_statistics}")
+    if dry_run or output is None:
+        typer.echo("counted only: pictures that are nearly the same are found when pairs are written")
+        return
+    typer.echo(f"written: {output}")
+    if counts["answers"]:
+        typer.echo("next: these are pairs of answers, for trainers of VLMs; `mmpo train` takes pairs of images so far")
+        return
+    _next("train", source.recipe or "RECIPE", *of_output(source, output), *(["method.loss=rank_dpo"] if lists else []))
 
 
 def _model_of(source: Source, model: str | None, resolution: int | None) -> tuple[dict, int, list[str]]:

@@ -56,7 +56,7 @@ def parse_specs(texts: Sequence[str], kind: str) -> list[RewardSpec]:
 
 
 def _parse(text: str) -> RewardSpec:
-    name, *parts = re.split(r",(?![^\[{]*[\]}])", text)  # a comma inside brackets belongs to the value
+    name, *parts = _split(text)
     name = name.strip()
     rewards.check(name, {})
     options: dict[str, Any] = {}
@@ -72,6 +72,18 @@ def _parse(text: str) -> RewardSpec:
         raise ValueError(f"--reward {text}: as={column} names a folder; use letters, digits and . _ + -")
     rewards.check(name, options)
     return RewardSpec(name, column, options)
+
+
+def _split(text: str) -> list[str]:
+    """The pieces between commas; one inside brackets belongs to the value."""
+    pieces, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[{") - (sign in "]}")
+        if sign == "," and depth == 0:
+            pieces.append("")
+        else:
+            pieces[-1] += sign
+    return pieces
 
 
 def _check_takes(spec: RewardSpec, kind: str) -> None:

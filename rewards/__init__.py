@@ -11,7 +11,7 @@ from mmpo.suggest import nearest, one_of
 from rewards.table import REWARD_TABLE
 
 if TYPE_CHECKING:
-    from rewards.scores import Candidate, Response, Reward, Scores
+    from rewards.scores import Candidate, Comparison, Judge, Response, Reward, Scores
 else:
 
     def __getattr__(name: str) -> Any:
@@ -71,4 +71,4 @@ def load(name: str, **options: Any) -> Reward:
         raise ValueError(f"reward {name}: {error}") from None
 
 
-__all__ = ["Candidate", "Response", "Reward", "Scores", "check", "load", "names"]
+__all__ = ["Candidate", "Comparison", "Judge", "Response", "Reward", "Scores", "check", "load", "names"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rewards.clip_texts import projected, tokenised
 from rewards.scores import Scores
 from rewards.views import CLIP_MEAN, CLIP_STD, normalised
 
@@ -40,30 +41,35 @@ class ClipModel:
         self.scale = float(model.logit_scale.detach().float().exp())
         self.size = int(model.config.vision_config.image_size)
         self.model = model.eval().requires_grad_(False).to(device, dtype)
-        self._tokenizer, self._device, self._dtype = tokenizer, device, dtype
-        self._mean, self._std = mean, std
-        self._length = int(model.config.text_config.max_position_embeddings)
+        self.tokenizer, self._device, self._dtype = tokenizer, device, dtype
+        self.mean, self.std = mean, std
+        self.length = int(model.config.text_config.max_position_embeddings)
         self._texts: OrderedDict[str, tuple[Tensor, int]] = OrderedDict()
 
     @torch.inference_mode()
-    def images(self, views: Sequence[Tensor]) -> Tensor:
-        """[N, D] of N views [3, size, size], uint8 or in [0, 1]."""
-        pixels = torch.stack(list(views)).to(self._device, non_blocking=True)
-        pixels = normalised(pixels, self._mean, self._std).to(self._dtype)
-        return normalize(_tensor(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
+    def images(self, views: Sequence[Tensor], **inputs: Tensor) -> Tensor:
+        """[N, D] of N views [3, size, size], uint8 or in [0, 1]; `inputs` [N, ...] as `pixels` takes them."""
+        return self.pixels(torch.stack(list(views)), **inputs)
+
+    def pixels(self, pixels: Tensor, **inputs: Tensor) -> Tensor:
+        """[N, D] of [N, 3, size, size], uint8 or in [0, 1]; a gradient passes.
+
+        Args:
+            inputs: what else this model's `get_image_features` takes.
+        """
+        pixels = pixels.to(self._device, non_blocking=True)
+        pixels = normalised(pixels, self.mean, self.std).to(self._dtype)
+        return normalize(projected(self.model.get_image_features(pixel_values=pixels, **inputs)).float(), dim=-1)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
         """[N, D] of N texts, and how many tokens each has with its two marks; what the tower cannot read is cut."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            ids = [self._tokenizer(text, truncation=False, verbose=False).input_ids for text in new]
-            kept = [row if len(row) <= self._length else [*row[: self._length - 1], row[-1]] for row in ids]
-            longest = max(len(row) for row in kept)
-            padded = [row + [self._tokenizer.pad_token_id] * (longest - len(row)) for row in kept]
-            out = self.model.get_text_features(input_ids=torch.tensor(padded, device=self._device))
-            embedded = normalize(_tensor(out).float(), dim=-1)
-            self._texts.update(zip(new, zip(embedded, map(len, ids), strict=True), strict=True))
+            ids, lengths = tokenised(self.tokenizer, new, self.length)
+            out = self.model.get_text_features(input_ids=ids.to(self._device))
+            embedded = normalize(projected(out).float(), dim=-1)
+            self._texts.update(zip(new, zip(embedded, lengths, strict=True), strict=True))
         rows = [self._texts[text] for text in texts]
         for text in dict.fromkeys(texts):
             self._texts.move_to_end(text)
@@ -71,12 +77,14 @@ class ClipModel:
             self._texts.popitem(last=False)
         return torch.stack([row[0] for row in rows]), [row[1] for row in rows]
 
-    def cosines(self, views: Sequence[Tensor], texts: Sequence[str]) -> tuple[NDArray[np.float32], list[str | None]]:
+    def cosines(
+        self, views: Sequence[Tensor], texts: Sequence[str], **inputs: Tensor
+    ) -> tuple[NDArray[np.float32], list[str | None]]:
         """[N] cosines of each view with its text, and per row a note where the text was cut."""
         said, lengths = self.texts(texts)
-        values = (self.images(views) * said).sum(-1)
+        values = (self.images(views, **inputs) * said).sum(-1)
         notes = [
-            f"text of {n} tokens, cut to the {self._length} that the model reads" if n > self._length else None
+            f"text of {n} tokens, cut to the {self.length} that the model reads" if n > self.length else None
             for n in lengths
         ]
         return values.cpu().numpy(), notes
@@ -89,10 +97,11 @@ def cosine_scores(
     responses: Sequence[str | None],
     scale: float,
     least: float = -1.0,
+    **inputs: Tensor,
 ) -> Scores:
     """`scale` times the cosine of each image with its prompt, or with the answer where there is one.
 
-    A row without text fails; a cosine below `least` counts as that.
+    A row without text fails; a cosine below `least` counts as that; `inputs` [N, ...] as `ClipModel.pixels` takes them.
     """
     texts = [prompt if said is None else said for prompt, said in zip(prompts, responses, strict=True)]
     faults = [None if text.strip() else "the text is empty; nothing to compare the image with" for text in texts]
@@ -100,13 +109,9 @@ def cosine_scores(
     values = np.full(len(texts), np.nan, np.float32)
     notes: list[str | None] = [None] * len(texts)
     if rows:
-        cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows])
+        kept = {name: value[rows] for name, value in inputs.items()}
+        cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows], **kept)
         values[rows] = scale * np.maximum(cosines, least)
         for row, note in zip(rows, said, strict=True):
             notes[row] = note
     return Scores(values, faults, notes=notes)
-
-
-def _tensor(output: Any) -> Tensor:
-    """The projected embedding, which transformers 5 wraps."""
-    return output if isinstance(output, Tensor) else output.pooler_output

@@ -62,6 +62,34 @@ class Reward(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What a judge says of N pairs, each asked in both orders.
+
+    Args:
+        values: [N] float32 in [0, 1]: the probability that the first is better, ½ for a tie; NaN where a row failed.
+        errors: per row None, or why it failed.
+        consistent: [N] bool: whether both orders gave the same verdict; False where a row failed.
+    """
+
+    values: NDArray[np.float32]
+    errors: Sequence[str | None]
+    consistent: NDArray[np.bool_]
+
+
+class Judge(Protocol):
+    """A model or function that compares candidates of a prompt by twos."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the table."""
+        ...
+
+    def compare(self, first: Sequence[Candidate], second: Sequence[Candidate], prompts: Sequence[str]) -> Comparison:
+        """Which of N pairs' candidates is better, each for its own prompt."""
+        ...
+
+
 class View(Protocol):
     """A reward's exact preprocessing of one image, on the CPU and safe in threads. Equal views are computed once."""
 

@@ -17,6 +17,7 @@ SETTINGS = (
     "special_tokens",
     "preprocessor_",
     "processor_",
+    "chat_template",
 )
 """Starts of names: files of a model's folder that decide scores beside its weights."""
 

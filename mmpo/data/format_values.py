@@ -60,11 +60,20 @@ def finite(value: Any, column: str) -> float:
 
 def finites(row: Mapping[str, Any], column: str, count: int) -> list[float]:
     """A list of so many finite numbers."""
+    return [finite(value, column) for value in _listed(row, column, count)]
+
+
+def scores_or_none(row: Mapping[str, Any], column: str, count: int) -> list[float | None]:
+    """A list of so many finite numbers or nulls: a reward that could not score an image says null."""
+    return [None if value is None else finite(value, column) for value in _listed(row, column, count)]
+
+
+def _listed(row: Mapping[str, Any], column: str, count: int) -> Sequence[Any]:
     values = row.get(column)
     if not isinstance(values, list | tuple) or len(values) != count:
         size = f"{len(values)} values" if isinstance(values, list | tuple) else short(repr(values))
         raise ValueError(f"column '{column}' holds {size} for {count} images; expected one number per image")
-    return [finite(value, column) for value in values]
+    return values
 
 
 def label(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from mmpo.data.aggregate import duels, table
 from mmpo.records import Group
 
 
@@ -39,9 +40,5 @@ def _win_rates(rewards: Sequence[Sequence[float | None]], count: int) -> tuple[f
 
     The same number as `mmpo.losses.list_weights.win_rates`, before torch is there; a test holds the two together.
     """
-    wins = [0] * count
-    for values in rewards:
-        known = [(k, value) for k, value in enumerate(values) if value is not None and math.isfinite(value)]
-        for k, value in known:
-            wins[k] += sum(value > other for _, other in known)
-    return tuple(won / (len(rewards) * (count - 1)) for won in wins)
+    wins = duels(table(rewards)) == 1
+    return tuple((wins.sum((1, 2)) / (len(rewards) * (count - 1))).tolist())

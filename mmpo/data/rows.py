@@ -17,12 +17,13 @@ _OUR_ID = re.compile("[0-9a-f]{24}")  # other people's ids may repeat from file 
 PAIR_CAPTIONS = ("caption_chosen", "caption_rejected")
 
 
-def pair_schema(rewards: Sequence[str] = (), *, captions: bool = False) -> pa.Schema:
+def pair_schema(rewards: Sequence[str] = (), *, captions: bool = False, numbers: Sequence[str] = ()) -> pa.Schema:
     """Arrow schema of pair rows; `datasets.load_dataset` shows the images as images.
 
     Args:
         rewards: names in the column of scores.
         captions: with columns for each image's own caption.
+        numbers: further columns of one number.
     """
     from datasets import Features, Image, List, Value
 
@@ -39,6 +40,7 @@ def pair_schema(rewards: Sequence[str] = (), *, captions: bool = False) -> pa.Sc
     }
     if captions:
         columns |= {name: Value("string") for name in PAIR_CAPTIONS}
+    columns |= {name: Value("float32") for name in numbers}
     if rewards:
         columns["scores"] = {name: List(Value("float32")) for name in rewards}
     return Features(columns).arrow_schema

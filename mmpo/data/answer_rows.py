@@ -1,0 +1,62 @@
+"""Rows of pairs of text answers about an image: `prompt, images, chosen, rejected`, as trainers of VLMs take them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+
+def answer_schema(rewards: Sequence[str] = (), *, numbers: Sequence[str] = ()) -> pa.Schema:
+    """Arrow schema of pairs of answers.
+
+    Args:
+        rewards: names in the column of scores.
+        numbers: further columns of one number.
+    """
+    from datasets import Features, Image, List, Value
+
+    texts = ("id", "prompt", "key", "split", "chosen", "rejected", "provenance")
+    columns: dict[str, Any] = {name: Value("string") for name in texts}
+    columns |= {"images": List(Image()), "image_hashes": List(Value("string"))}
+    columns |= {name: Value("float32") for name in numbers}
+    if rewards:
+        columns["scores"] = {name: List(Value("float32")) for name in rewards}
+    return Features(columns).arrow_schema
+
+
+def answer_row(
+    *,
+    id: str,
+    prompt: str,
+    key: str,
+    split: str,
+    image: bytes,
+    image_hash: str,
+    answers: tuple[str, str],
+    made: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Sequence[float | None]],
+) -> dict[str, Any]:
+    """The row of a pair of answers.
+
+    Args:
+        prompt: the question.
+        image: the file's bytes, of what was asked about.
+        answers: chosen, rejected.
+        made: of each answer, what made it.
+        scores: {reward: [chosen's, rejected's]}.
+    """
+    return {
+        "id": id,
+        "prompt": prompt,
+        "key": key,
+        "split": split,
+        "images": [{"bytes": image, "path": None}],
+        "image_hashes": [image_hash],
+        "chosen": answers[0],
+        "rejected": answers[1],
+        "provenance": json.dumps([dict(one) for one in made], sort_keys=True, default=str),
+        "scores": {name: list(values) for name, values in scores.items()} or None,
+    }

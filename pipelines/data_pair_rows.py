@@ -1,0 +1,119 @@
+"""Chosen pairs and ranked groups to rows, with the images of the data set beside the labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from mmpo.data.answer_rows import answer_row
+from mmpo.data.candidates import DataCandidate
+from mmpo.data.labels import LabelRow
+from mmpo.data.pair_choice import Ranked
+from mmpo.data.pairing import Pair, gap, ranks, scored
+from mmpo.data.perceptual import Print, fingerprint, nearly_same
+from mmpo.data.rows import list_row, pair_row
+from mmpo.records import Candidate, Group, Prompt, content_id
+
+NUMBERS = ("agreement", "gap")
+"""Columns of a pair beside its scores: the rewards' agreement on it, and by how much its value is ahead."""
+
+Members = list[tuple[LabelRow, DataCandidate]]
+
+
+def beside(
+    labelled: Iterable[tuple[list[LabelRow], Ranked, list[Pair]]], groups: Iterator[list[DataCandidate]], path: str
+) -> Iterator[tuple[Members, Ranked, list[Pair]]]:
+    """Groups with the data set's candidates, both in its order.
+
+    Raises:
+        ValueError: the data set is not the one that was labelled.
+    """
+    for rows, ranked, pairs in labelled:
+        members = next(groups, [])
+        if [row.key for row in rows] != [candidate.key for candidate in members]:
+            found = members[0].place if members else "the end of the data"
+            raise ValueError(
+                f"{path}: at {found} the labels have {rows[0].place}; the data set changed after it was labelled, or "
+                "was labelled with another --format, --split, --columns or --rejected; give the same, or label again"
+            )
+        yield list(zip(rows, members, strict=True)), ranked, pairs
+
+
+def pair_rows(
+    members: Members, ranked: Ranked, pairs: Sequence[Pair], *, keep_near: bool, counts: Counter[str]
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """A row of each pair, and the bytes of its images; near-identical pictures are left out and counted.
+
+    Raises:
+        ValueError: an image that cannot be decoded; names its place.
+    """
+    prints: dict[int, Print] = {}
+    for pair in pairs:
+        sides = [members[i][1] for i in pair]
+        if not keep_near and sides[0].response is None:
+            for index, candidate in zip(pair, sides, strict=True):
+                if index not in prints:
+                    prints[index] = _print(candidate)
+            if nearly_same(*(prints[index] for index in pair)):
+                counts["near duplicates"] += 1
+                continue
+        row = _pair(sides, ranked, pair)
+        yield (
+            {**row, "agreement": ranked.agreement[pair[0]][pair[1]], "gap": gap(ranked.values, pair)},
+            sum(len(candidate.image) for candidate in sides),
+        )
+
+
+def ranked_row(members: Members, ranked: Ranked) -> tuple[dict[str, Any], int] | None:
+    """The row of a group's scored candidates, best first, and the bytes of its images; None where all are equal."""
+    known = scored(ranked.values)
+    places = ranks(ranked.values)
+    order = sorted(known, key=lambda i: (places[i], i))
+    if len({places[i] for i in order}) < 2:
+        return None
+    candidates = [members[i][1] for i in order]
+    row = list_row(_group("list", candidates, ranked, order, [places[i] for i in order]))
+    return row, sum(len(candidate.image) for candidate in candidates)
+
+
+def _pair(sides: Sequence[DataCandidate], ranked: Ranked, pair: Pair) -> dict[str, Any]:
+    chosen, rejected = sides
+    if chosen.response is None or rejected.response is None:
+        return pair_row(_group("pair", sides, ranked, pair, [1, 2]))
+    return answer_row(
+        id=content_id("pair", chosen.key, rejected.key),
+        prompt=chosen.prompt,
+        key=chosen.cluster,
+        split=chosen.split,
+        image=chosen.image,
+        image_hash=chosen.image_hash,
+        answers=(chosen.response, rejected.response),
+        made=[chosen.made, rejected.made],
+        scores=_scores(ranked, pair),
+    )
+
+
+def _group(kind: str, sides: Sequence[DataCandidate], ranked: Ranked, order: Sequence[int], rank: list[int]) -> Group:
+    first = sides[0]
+    return Group(
+        id=content_id(kind, *(candidate.key for candidate in sides)),
+        prompt=Prompt(first.prompt, first.cluster, first.split),
+        candidates=[Candidate(candidate.image, dict(candidate.made)) for candidate in sides],
+        scores=_scores(ranked, order),
+        rank=rank,
+        source=first.place,
+    )
+
+
+def _scores(ranked: Ranked, order: Sequence[int]) -> dict[str, list[float | None]]:
+    return {name: [numbers[i] for i in order] for name, numbers in ranked.scores.items()}
+
+
+def _print(candidate: DataCandidate) -> Print:
+    from mmpo.data.images import decode
+
+    try:
+        return fingerprint(decode(candidate.image))
+    except ValueError as error:
+        raise ValueError(f"{candidate.place}: {error}") from None

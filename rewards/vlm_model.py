@@ -1,0 +1,104 @@
+"""A vision-language model of transformers: the next token's probabilities, and greedy answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rewards.devices import device_of, dtype_of
+from rewards.question import Question
+from rewards.vlm_inputs import Side, VlmInputs
+
+
+class VlmModel:
+    """Any model that `AutoModelForImageTextToText` loads: Qwen2-VL, 2.5-VL, 3-VL, LLaVA and their like.
+
+    Args:
+        model: moved to `device`; its dtype is what it was loaded in.
+        processor: with a chat template.
+    Raises:
+        ValueError: no chat template.
+    """
+
+    def __init__(self, model: Any, processor: Any, *, device: str) -> None:
+        self._model = model.eval().requires_grad_(False).to(device)
+        self._device, self._dtype = device, model.dtype
+        text = model.config.get_text_config()
+        self.inputs = VlmInputs(processor, limit=getattr(text, "max_position_embeddings", None))
+        self.tokenizer = self.inputs.tokenizer
+
+    @torch.inference_mode()
+    def next_token(
+        self, questions: Sequence[Question], *, side: Side = "right"
+    ) -> tuple[Tensor, list[int], list[str | None]]:
+        """What the first token of the answer would be: one forward, nothing is generated.
+
+        Args:
+            side: where the shorter questions are padded. The right is exact for every causal model.
+        Returns:
+            [M, V] float32 log-probabilities of the M questions that can be asked, which these are, and per question
+            None or why it cannot be.
+        """
+        encoded = self.inputs.encode(questions, side=side)
+        if encoded.batch is None:
+            return torch.empty(0, 0), [], encoded.faults
+        mask = encoded.batch["attention_mask"]
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)  # of each row's own tokens, padded left or right
+        wanted, place = last.unique(return_inverse=True)  # all logits of all tokens would not fit
+        logits = self._model(
+            **encoded.batch.to(self._device, self._dtype), logits_to_keep=wanted.to(self._device), use_cache=False
+        ).logits
+        rows = torch.arange(len(place), device=logits.device)
+        chosen = logits[rows, place.to(logits.device)].float()
+        return chosen.log_softmax(-1).cpu(), encoded.rows, encoded.faults
+
+    @torch.inference_mode()
+    def answers(self, questions: Sequence[Question], *, tokens: int) -> tuple[list[str | None], list[str | None]]:
+        """Greedy answers of at most `tokens` tokens; None where the second list says why there is none."""
+        from transformers import GenerationConfig
+
+        encoded = self.inputs.encode(questions, side="left")
+        said: list[str | None] = [None] * len(questions)
+        if encoded.batch is None:
+            return said, encoded.faults
+        own = self._model.generation_config
+        greedy = GenerationConfig(
+            do_sample=False,
+            max_new_tokens=tokens,
+            eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        out = self._model.generate(**encoded.batch.to(self._device, self._dtype), generation_config=greedy)
+        texts = self.tokenizer.batch_decode(out[:, encoded.batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        for row, text in zip(encoded.rows, texts, strict=True):
+            said[row] = text
+        return said, encoded.faults
+
+
+def load_vlm(
+    weights: str, *, revision: str | None = None, device: str | None = None, dtype: str = "bfloat16"
+) -> VlmModel:
+    """A model and its processor from a hub name or folder.
+
+    Attention is PyTorch's own everywhere, so that scores do not depend on which other packages are installed.
+
+    Raises:
+        ValueError: nothing to load there.
+    """
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    precision = dtype_of(dtype)
+    try:
+        processor = AutoProcessor.from_pretrained(weights, revision=revision)
+        model = AutoModelForImageTextToText.from_pretrained(
+            weights, revision=revision, dtype=precision, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"weights {weights}: no vision-language model of transformers with its processor found there "
+            f"({str(error).splitlines()[0]}); give a hub name or a folder"
+        ) from None
+    return VlmModel(model, processor, device=device_of(device))
