@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rewards.image_rows import Scored, cut_note, distinct, empty_texts, score_rows
 from rewards.scores import Scores
 from rewards.views import CLIP_MEAN, CLIP_STD, normalised
 
@@ -63,7 +64,7 @@ class ClipModel:
             padded = [row + [self._tokenizer.pad_token_id] * (longest - len(row)) for row in kept]
             out = self.model.get_text_features(input_ids=torch.tensor(padded, device=self._device))
             embedded = normalize(_tensor(out).float(), dim=-1)
-            self._texts.update(zip(new, zip(embedded, map(len, ids), strict=True), strict=True))
+            self._texts.update(zip(new, zip((row.clone() for row in embedded), map(len, ids), strict=True), strict=True))
         rows = [self._texts[text] for text in texts]
         for text in dict.fromkeys(texts):
             self._texts.move_to_end(text)
@@ -74,12 +75,9 @@ class ClipModel:
     def cosines(self, views: Sequence[Tensor], texts: Sequence[str]) -> tuple[NDArray[np.float32], list[str | None]]:
         """[N] cosines of each view with its text, and per row a note where the text was cut."""
         said, lengths = self.texts(texts)
-        values = (self.images(views) * said).sum(-1)
-        notes = [
-            f"text of {n} tokens, cut to the {self._length} that the model reads" if n > self._length else None
-            for n in lengths
-        ]
-        return values.cpu().numpy(), notes
+        images, numbers = distinct(views)
+        values = (self.images(images)[numbers] * said).sum(-1)
+        return values.cpu().numpy(), [cut_note(length, self._length) for length in lengths]
 
 
 def cosine_scores(
@@ -95,16 +93,12 @@ def cosine_scores(
     A row without text fails; a cosine below `least` counts as that.
     """
     texts = [prompt if said is None else said for prompt, said in zip(prompts, responses, strict=True)]
-    faults = [None if text.strip() else "the text is empty; nothing to compare the image with" for text in texts]
-    rows = [row for row, fault in enumerate(faults) if fault is None]
-    values = np.full(len(texts), np.nan, np.float32)
-    notes: list[str | None] = [None] * len(texts)
-    if rows:
-        cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows])
-        values[rows] = scale * np.maximum(cosines, least)
-        for row, note in zip(rows, said, strict=True):
-            notes[row] = note
-    return Scores(values, faults, notes=notes)
+
+    def run(rows: list[int]) -> Scored:
+        cosines, notes = clip.cosines([views[row] for row in rows], [texts[row] for row in rows])
+        return scale * np.maximum(cosines, least), notes
+
+    return score_rows(empty_texts(texts), run)
 
 
 def _tensor(output: Any) -> Tensor:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from rewards.answers import cut_note
-from rewards.image_rows import Scored, distinct
+from rewards.image_rows import Scored, cut_note, distinct
 from rewards.mps_cross import CrossModel
 from rewards.views import normalised
 
@@ -101,7 +100,8 @@ class MpsModel:
             tokens, ends, lengths = self._texts(new)
             masks = word_mask(tokens, self._condition, self._threshold)
             for prompt, *row in zip(new, tokens, ends.float(), masks, lengths, strict=True):
-                self._prompts[prompt] = ReadPrompt(*row)
+                tokens_of, end, mask, length = row
+                self._prompts[prompt] = ReadPrompt(tokens_of.clone(), end.clone(), mask.clone(), length)
         read = [self._prompts[prompt] for prompt in prompts]
         for prompt in dict.fromkeys(prompts):
             self._prompts.move_to_end(prompt)

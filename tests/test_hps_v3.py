@@ -142,7 +142,7 @@ def test_rows_that_cannot_be_scored_say_why(tiny_hps: dict[str, str]) -> None:
     said = [error or "" for error in scores.errors]
     assert "empty" in said[1]
     assert "'<|Reward|>', a mark of this model's own" in said[2]
-    assert "take pickscore, vqascore" in said[3].replace("clip, ", "")
+    assert "rewards that take answers: clip, " in said[3]
     assert "more than 200 times as long as wide" in said[4]
     assert scores.values[0] == pytest.approx(naive(tiny_hps, image, "a cat", "sequential")[0], abs=1e-5)
     assert np.isnan(reward.score(candidates[1:2], prompts[1:2]).values).all()

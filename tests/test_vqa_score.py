@@ -121,6 +121,14 @@ def test_an_image_that_the_processor_refuses_is_its_own_fault(vlms: dict[str, Pa
     assert np.isnan(alone.values).all()
 
 
+def test_a_probability_that_is_no_number_says_so(vlms: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    reward = rewards.load("vqascore", weights=str(vlms["llava"]), dtype="float32")
+    real = reward._vlm.next_token
+    monkeypatch.setattr(reward._vlm, "next_token", lambda asked: (real(asked)[0] * np.nan, *real(asked)[1:]))
+    scores = reward.score(IMAGES[:1], ["a cat"])
+    assert scores.errors == ["the model's score is nan; in float16 try bfloat16 or float32"]
+
+
 class Spaced:
     """A tokenizer that gives words their own tokens, and the space one too."""
 
