@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rewards.devices import device_of, dtype_of
+from rewards.exact_weights import check_keys
 from rewards.question import Question
 from rewards.vlm_inputs import Side, VlmInputs
 
@@ -88,17 +89,19 @@ def load_vlm(
     Raises:
         ValueError: nothing to load there.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     precision = dtype_of(dtype)
     try:
         processor = AutoProcessor.from_pretrained(weights, revision=revision)
-        model = AutoModelForImageTextToText.from_pretrained(
-            weights, revision=revision, dtype=precision, attn_implementation="sdpa"
+        model, said = AutoModelForImageTextToText.from_pretrained(
+            weights, revision=revision, dtype=precision, attn_implementation="sdpa", output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"weights {weights}: no vision-language model of transformers with its processor found there "
             f"({str(error).splitlines()[0]}); give a hub name or a folder"
         ) from None
+    check_keys(said["missing_keys"], (), weights)  # transformers fills them with random numbers, and goes on
     return VlmModel(model, processor, device=device_of(device))

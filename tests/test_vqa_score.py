@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_vlms import VLMS, byte_tokenizer, make_llava
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -160,6 +162,17 @@ def test_options_are_refused_early(tmp_path: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template; take a chat or instruct model"):
         VQAScore(weights=str(folder))
+
+
+def test_half_a_model_is_refused(vlms: dict[str, Path], tmp_path: Path) -> None:
+    """transformers would fill what is missing with random numbers; scores would look like scores."""
+    shutil.copytree(vlms["llava"], tmp_path / "half")
+    file = tmp_path / "half" / "model.safetensors"
+    state = load_file(file)
+    gone = next(name for name in state if "self_attn.q_proj" in name)
+    save_file({name: tensor for name, tensor in state.items() if name != gone}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"weights .*half: not those of this model: missing .*q_proj"):
+        VQAScore(weights=str(tmp_path / "half"))
 
 
 def test_values_are_not_filled_again() -> None:
