@@ -5,16 +5,24 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.recipe import Method, Recipe, Term
+from mmpo.reward_recipe import RewardRecipe
 from mmpo.suggest import nearest, one_of
+
+Schema = TypeVar("Schema", bound=BaseModel)
+COMMANDS: dict[Any, str] = {Recipe: "mmpo train", RewardRecipe: "mmpo train-reward"}
+"""What runs each kind of recipe."""
+_TELLING: dict[Any, str] = {Recipe: "method", RewardRecipe: "objective"}
+"""The key that only recipes of this kind have."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,14 +57,23 @@ def configs_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
 
 
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that travel with mmpo, by name."""
-    return {path.stem: path for path in sorted(configs_folder().glob("*.yaml"))}
+def shipped_recipes(schema: type[BaseModel] = Recipe) -> dict[str, Path]:
+    """The recipes of one kind that travel with mmpo, by name."""
+    files = sorted(configs_folder().glob("*.yaml"))
+    return {path.stem: path for path in files if _kind(path.read_text(encoding="utf-8")) is schema}
 
 
-def find_recipe(name: str) -> Path:
+def _kind(text: str) -> type[BaseModel]:
+    """A reward's recipe says what is minimised in one word, at the top."""
+    return RewardRecipe if re.search(r"(?m)^objective\s*:", text) else Recipe
+
+
+def find_recipe(name: str, schema: type[BaseModel] = Recipe) -> Path:
     """The file of a recipe given by path or by the name of a shipped one.
 
+    Args:
+        name: file, folder of a run, or name of a shipped recipe.
+        schema: of the shipped ones.
     Raises:
         ValueError: names the nearest shipped recipe; or a file NAME.yaml here makes the name NAME ambiguous.
     """
@@ -65,7 +82,7 @@ def find_recipe(name: str) -> Path:
         return path
     if path.is_dir() and (path / "recipe.yaml").is_file():
         return path / "recipe.yaml"
-    shipped = shipped_recipes()
+    shipped = shipped_recipes(schema)
     here = next((file for suffix in (".yaml", ".yml") if (file := Path(f"{name}{suffix}")).is_file()), None)
     if name in shipped:
         if here is not None and not here.samefile(shipped[name]):
@@ -74,6 +91,9 @@ def find_recipe(name: str) -> Path:
                 "or run mmpo in another folder to take the shipped recipe"
             )
         return shipped[name]
+    other = shipped_recipes(RewardRecipe if schema is Recipe else Recipe)
+    if name in other:
+        return other[name]  # whoever reads it says that it is of the other kind
     if here is not None:
         raise ValueError(f"recipe: no file '{name}'; did you mean '{here}'?")
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
@@ -82,9 +102,15 @@ def find_recipe(name: str) -> Path:
 
 
 def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies `section.key=value` overrides.
+    """Reads a recipe of `mmpo train` and applies `section.key=value` overrides; see `load_as`."""
+    return load_as(Recipe, name, overrides)
+
+
+def load_as(schema: type[Schema], name: str | None, overrides: Sequence[str] = ()) -> Schema:
+    """Reads a recipe of this kind and applies `section.key=value` overrides.
 
     Args:
+        schema: `Recipe` or `RewardRecipe`.
         name: file, folder of a run, or name of a shipped recipe; None where the overrides are the whole recipe.
     Raises:
         ValueError: one line per fault, each naming the key, what was expected and what came.
@@ -93,8 +119,8 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
         tree: Any = {}
         for override in overrides:
             _override(tree, override)
-        return validate(tree, "the command line")
-    path = find_recipe(name)
+        return validate_as(schema, tree, "the command line")
+    path = find_recipe(name, schema)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -102,9 +128,12 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
     tree = parse_yaml(text, str(path))
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected sections (model, data, ...), got {type(tree).__name__}")
+    other = next((kind for kind, key in _TELLING.items() if kind is not schema and key in tree), None)
+    if other is not None:
+        raise ValueError(f"{path}: is a recipe of `{COMMANDS[other]}`; `{COMMANDS[schema]}` takes another kind")
     for override in overrides:
         _override(tree, override)
-    return validate(tree, str(path))
+    return validate_as(schema, tree, str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -120,15 +149,20 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def validate(tree: dict[str, Any], where: str = "recipe") -> Recipe:
-    """A checked recipe from plain dictionaries.
+    """A checked recipe from plain dictionaries; see `validate_as`."""
+    return validate_as(Recipe, tree, where)
+
+
+def validate_as(schema: type[Schema], tree: dict[str, Any], where: str = "recipe") -> Schema:
+    """A checked recipe of this kind from plain dictionaries.
 
     Raises:
-        ValueError: as `load_recipe`.
+        ValueError: as `load_as`.
     """
     try:
-        return Recipe.model_validate(tree)
+        return schema.model_validate(tree)
     except ValidationError as error:
-        raise ValueError("\n".join([f"{where}:", *(f"  {line}" for line in _explain(error))])) from None
+        raise ValueError("\n".join([f"{where}:", *(f"  {line}" for line in _explain(error, schema))])) from None
 
 
 def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
@@ -143,7 +177,7 @@ def changed(recipe: Recipe, overrides: Sequence[str]) -> Recipe:
     return validate(tree, " ".join(overrides))
 
 
-def dump(recipe: Recipe) -> str:
+def dump(recipe: BaseModel) -> str:
     """The resolved recipe as YAML, every default written out."""
     return yaml.dump(recipe.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
@@ -161,17 +195,17 @@ def _override(tree: dict[str, Any], text: str) -> None:
     node[last] = parse_yaml(value, f"override '{text}'")
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: ValidationError, schema: type[BaseModel]) -> Iterator[str]:
     for fault in error.errors():
         loc = [part for part in fault["loc"] if not _is_branch_label(part)]
         place = ".".join(str(part) for part in loc)
         if fault["type"] == "extra_forbidden":
-            valid = _fields_at(loc[:-1])
-            yield f"{place}: unknown key; {_hint(str(loc[-1]), valid)}valid: {', '.join(valid)}"
+            valid = list(_section_at(loc[:-1], schema).model_fields)
+            yield f"{place}: unknown key; {_hint(str(loc[-1]), valid, schema)}valid: {', '.join(valid)}"
         elif fault["type"] == "missing":
             yield f"{place}: missing; it has no default"
         elif fault["type"] in _KINDS:
-            yield f"{place}: expected {_KINDS[fault['type']](loc, fault['input'])}"
+            yield f"{place}: expected {_KINDS[fault['type']](loc, fault['input'], schema)}"
         else:
             message = fault["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
@@ -179,19 +213,25 @@ def _explain(error: ValidationError) -> Iterator[str]:
             yield f"{place}: {message}{got}" if place else f"{message}{got}"
 
 
-def nearest_keys(name: str) -> list[str]:
+def nearest_keys(name: str, schema: type[BaseModel] = Recipe) -> list[str]:
     """The keys of all sections that an unknown name may mean, at most three: by name, by meaning, by spelling."""
+    keys = _keys_of(schema)
     last = name.rpartition(".")[2]
-    same = [key for key in _KEYS if key.rpartition(".")[2] == last]
+    same = [key for key in keys if key.rpartition(".")[2] == last]
     if not same and (words := last.replace("_", " ")).count(" "):
-        same = [key for key, description in _KEYS.items() if description.startswith(words)]
+        same = [key for key, description in keys.items() if description.startswith(words)]
     if not same and "epoch" in last:
         same = ["train.steps"]  # what runs are counted in
     if not same:
-        near = difflib.get_close_matches(last, dict.fromkeys(key.rpartition(".")[2] for key in _KEYS), 1, _ALIKE)
-        same = [key for key in _KEYS if key.rpartition(".")[2] in near]
+        near = difflib.get_close_matches(last, dict.fromkeys(key.rpartition(".")[2] for key in keys), 1, _ALIKE)
+        same = [key for key in keys if key.rpartition(".")[2] in near]
     depth = min((key.count(".") for key in same), default=0)
     return [key for key in same if key.count(".") == depth][:3]
+
+
+@lru_cache
+def _keys_of(schema: type[BaseModel]) -> dict[str, str]:
+    return dict(_keys(schema))
 
 
 def _keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, str]]:
@@ -205,35 +245,35 @@ def _keys(model: type[BaseModel], place: str = "") -> Iterator[tuple[str, str]]:
         yield from ((f"{place}{option}", "") for entry in LOSS_TABLE.values() for option in entry.options)
 
 
-def _hint(name: str, valid: Sequence[str]) -> str:
+def _hint(name: str, valid: Sequence[str], schema: type[BaseModel]) -> str:
     """What an unknown key may mean: the very name in another section, else the most alike in its own, else in all."""
-    elsewhere = nearest_keys(name)
+    elsewhere = nearest_keys(name, schema)
     very = [key for key in elsewhere if key.rpartition(".")[2] == name]
     near = nearest(name, valid)
     found = very or ([near] if near else elsewhere)
     return f"did you mean {' or '.join(repr(key) for key in found)}? " if found else ""
 
 
-def _as_section(loc: Sequence[object], value: Any) -> str:
+def _as_section(loc: Sequence[object], value: Any, schema: type[BaseModel]) -> str:
     if isinstance(loc[-1], int):
         return f"a name, or {{name: ..., option: ...}}, got {value!r}"
-    place, fields = ".".join(str(part) for part in loc), _section_at(loc).model_fields
+    place, fields = ".".join(str(part) for part in loc), _section_at(loc, schema).model_fields
     first, field = next(iter(fields.items()))
     one = isinstance(value, str | int | float) and not isinstance(value, bool)
     example = value if one else "..." if field.is_required() else field.default
     return f"a section with keys ({', '.join(fields)}), got {value!r}; give {place}.{first}={example}"
 
 
-def _as_list(loc: Sequence[object], value: Any) -> str:
+def _as_list(loc: Sequence[object], value: Any, schema: type[BaseModel]) -> str:
     fix = f"; give [{value}]" if isinstance(value, str) else ""
     return f"a list, got {value!r}{fix}"
 
 
-def _as_pair(loc: Sequence[object], value: Any) -> str:
+def _as_pair(loc: Sequence[object], value: Any, schema: type[BaseModel]) -> str:
     return f"a list of two numbers, got {value!r}"
 
 
-def _as_names(loc: Sequence[object], value: Any) -> str:
+def _as_names(loc: Sequence[object], value: Any, schema: type[BaseModel]) -> str:
     return f"names and their values, {{name: value}}, got {value!r}"
 
 
@@ -245,12 +285,8 @@ def _is_branch_label(part: object) -> bool:
     return isinstance(part, str) and bool(re.search(r"[\[\]()]", part) or part in {"str", "int", "Lora"})
 
 
-def _fields_at(loc: Sequence[object]) -> list[str]:
-    return list(_section_at(loc).model_fields)
-
-
-def _section_at(loc: Sequence[object]) -> type[BaseModel]:
-    model: type[BaseModel] = Recipe
+def _section_at(loc: Sequence[object], schema: type[BaseModel]) -> type[BaseModel]:
+    model = schema
     for part in loc:
         info = model.model_fields.get(str(part))
         inner = _model_in(info.annotation) if info else None
@@ -266,6 +302,3 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     if get_origin(annotation) in (Union, UnionType):
         return next((model for arg in get_args(annotation) if (model := _model_in(arg))), None)
     return None
-
-
-_KEYS = dict(_keys(Recipe))

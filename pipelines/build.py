@@ -36,6 +36,7 @@ from mmpo.models.lora import add_lora
 from mmpo.models.lora_start import StartLora, find_start, start_lora
 from mmpo.recipe import Recipe
 from mmpo.records import content_id
+from mmpo.reward_recipe import RewardRecipe
 from mmpo.training.order import unit_of
 from mmpo.training.run import Run
 from mmpo.training.size_order import size_order
@@ -53,7 +54,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 Say = Callable[[str], None]
 
 
-def build_accelerator(recipe: Recipe) -> Accelerator:
+def build_accelerator(recipe: Recipe | RewardRecipe) -> Accelerator:
     """The devices and processes of a run.
 
     Raises:

@@ -13,6 +13,7 @@ from mmpo.data.readers import check_first, open_pairs
 from mmpo.data.source_paths import is_here, is_local, local_path
 from mmpo.recipe import Data, Method, Recipe
 from mmpo.records import Group
+from mmpo.reward_recipe import RewardData
 from pipelines.prompts import load_prompts
 
 
@@ -90,7 +91,7 @@ def check_folder(key: str, path: str, fix: str) -> None:
         raise ValueError(f"{key} {path}: no permission to write in {there}; choose another folder with {fix}")
 
 
-def cache_folder(data: Data) -> Path:
+def cache_folder(data: Data | RewardData) -> Path:
     """Where the latent and text caches are: `data.cache`, or beside the data."""
     if data.cache:
         return Path(data.cache)
@@ -98,7 +99,7 @@ def cache_folder(data: Data) -> Path:
     return (place if place.is_dir() else place.parent if place.exists() else Path("runs")) / ".cache"
 
 
-def pair_options(data: Data) -> dict[str, Any]:
+def pair_options(data: Data | RewardData) -> dict[str, Any]:
     """What a recipe says of how its pairs are read, as `open_pairs` and `read_pairs` take it."""
     return {
         "format": data.format,

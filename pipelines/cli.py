@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mmpo import __version__
-from pipelines import cli_estimate, cli_runs, cli_tools
+from pipelines import cli_estimate, cli_runs, cli_tools, cli_train_reward
 from pipelines.data_cli import data_app
 from pipelines.label_cli import label
 
@@ -52,6 +52,7 @@ def build_app() -> typer.Typer:
     app.command()(label)
     app.command()(cli_estimate.estimate)
     app.command()(cli_runs.train)
+    app.command("train-reward")(cli_train_reward.train_reward)
     app.command("eval")(cli_runs.evaluate)
     app.command()(cli_runs.report)
     app.command()(cli_runs.export)
@@ -87,7 +88,7 @@ def main() -> None:
     except SystemExit as ended:
         if not _by_ctrl_c(ended):
             raise
-        train = arguments[:1] == ["train"]
+        train = arguments[:1] in (["train"], ["train-reward"])
         kept = "finished shards and checkpoints are kept (add --resume once a checkpoint is there)"
         _fail(f"stopped; {kept if train else 'nothing half-written is left, run it again'}", 130)
     except Exception as error:

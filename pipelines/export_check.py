@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from mmpo.files import write_bytes
 from mmpo.models.checkpoint import CheckpointConfig, read_config
+from mmpo.models.families import decode_pixels
 from mmpo.models.loading import component_hashes, load_pipeline
 from mmpo.models.quiet import quiet_diffusers
 from mmpo.models.saving import load_lora
 from mmpo.records import Prompt
 from pipelines.export_lora import LoadedLora, apply_lora, export_deltas, load_export
 from pipelines.export_verify import Check, dumped
-from pipelines.generate import Job, decode_pixels, sample_latents
+from pipelines.generate import Job, sample_latents
 from pipelines.report_run import RunFiles, read_run
 
 WEIGHTS = 1e-5

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmpo.data.images import encode
 from mmpo.data.shards import shard_file, write_shard
-from mmpo.models.families import call_options
+from mmpo.models.families import call_options, decode_pixels
 from mmpo.recipe import Sampling
 from mmpo.records import Prompt, content_id
 
@@ -61,14 +61,6 @@ def sample_latents(pipeline: Any, jobs: Sequence[Job], sampling: Sampling, seed:
 def decode_latents(vae: Any, processor: Any, latents: torch.Tensor) -> list[Image.Image]:
     """Images of latents [N, C, h, w] in the denoiser's scale, by a VAE that may be more precise than the denoiser."""
     return processor.postprocess(decode_pixels(vae, latents), output_type="pil")
-
-
-@torch.no_grad()
-def decode_pixels(vae: Any, latents: torch.Tensor) -> torch.Tensor:
-    """[N, 3, H, W], mostly in [−1, 1], of latents [N, C, h, w] in the denoiser's scale."""
-    shift = getattr(vae.config, "shift_factor", None) or 0.0
-    scaled = latents.to(vae.dtype) / vae.config.scaling_factor + shift
-    return vae.decode(scaled, return_dict=False)[0]
 
 
 def noise_seed(job: Job, seed: int) -> int:

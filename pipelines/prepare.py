@@ -103,7 +103,7 @@ def encode_data(
         raise ValueError(report.nothing(data.path))
     for dropped in caches.latents.dropped + caches.texts.dropped:
         say(f"warning: a damaged cache file was computed again: {dropped}")
-    _tell(report, data.path, say)
+    tell_left_out(report, data.path, say)
     for line in _shapes_and_captions(recipe, rows):
         say(line)
     if done["cut"]:
@@ -133,7 +133,8 @@ def _shapes_and_captions(recipe: Recipe, rows: Sequence[EncodedRow]) -> Iterator
         yield f"{own} of {len(rows)} groups have captions of their own; their images are trained under them"
 
 
-def _tell(report: ReadReport, path: str, say: Say) -> None:
+def tell_left_out(report: ReadReport, path: str, say: Say) -> None:
+    """Says how many rows were read, and which were left out."""
     counts = report.counts
     say(f"{path}: {counts['rows']} rows" + (f", left out: {report.left_out}" if report.left_out else ""))
     if report.note:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from rewards.clip_texts import projected, tokenised
 from rewards.image_rows import Scored, cut_note, distinct, empty_texts, score_rows
 from rewards.scores import Scores
 from rewards.views import CLIP_MEAN, CLIP_STD, normalised
@@ -41,30 +42,35 @@ class ClipModel:
         self.scale = float(model.logit_scale.detach().float().exp())
         self.size = int(model.config.vision_config.image_size)
         self.model = model.eval().requires_grad_(False).to(device, dtype)
-        self._tokenizer, self._device, self._dtype = tokenizer, device, dtype
-        self._mean, self._std = mean, std
-        self._length = int(model.config.text_config.max_position_embeddings)
+        self.tokenizer, self._device, self._dtype = tokenizer, device, dtype
+        self.mean, self.std = mean, std
+        self.length = int(model.config.text_config.max_position_embeddings)
         self._texts: OrderedDict[str, tuple[Tensor, int]] = OrderedDict()
 
     @torch.inference_mode()
-    def images(self, views: Sequence[Tensor]) -> Tensor:
-        """[N, D] of N views [3, size, size], uint8 or in [0, 1]."""
-        pixels = torch.stack(list(views)).to(self._device, non_blocking=True)
-        pixels = normalised(pixels, self._mean, self._std).to(self._dtype)
-        return normalize(_tensor(self.model.get_image_features(pixel_values=pixels)).float(), dim=-1)
+    def images(self, views: Sequence[Tensor], **inputs: Tensor) -> Tensor:
+        """[N, D] of N views [3, size, size], uint8 or in [0, 1]; `inputs` [N, ...] as `pixels` takes them."""
+        return self.pixels(torch.stack(list(views)), **inputs)
+
+    def pixels(self, pixels: Tensor, **inputs: Tensor) -> Tensor:
+        """[N, D] of [N, 3, size, size], uint8 or in [0, 1]; a gradient passes.
+
+        Args:
+            inputs: what else this model's `get_image_features` takes.
+        """
+        pixels = pixels.to(self._device, non_blocking=True)
+        pixels = normalised(pixels, self.mean, self.std).to(self._dtype)
+        return normalize(projected(self.model.get_image_features(pixel_values=pixels, **inputs)).float(), dim=-1)
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
         """[N, D] of N texts, and how many tokens each has with its two marks; what the tower cannot read is cut."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            ids = [self._tokenizer(text, truncation=False, verbose=False).input_ids for text in new]
-            kept = [row if len(row) <= self._length else [*row[: self._length - 1], row[-1]] for row in ids]
-            longest = max(len(row) for row in kept)
-            padded = [row + [self._tokenizer.pad_token_id] * (longest - len(row)) for row in kept]
-            out = self.model.get_text_features(input_ids=torch.tensor(padded, device=self._device))
-            embedded = normalize(_tensor(out).float(), dim=-1)
-            self._texts.update(zip(new, zip((row.clone() for row in embedded), map(len, ids), strict=True), strict=True))
+            ids, lengths = tokenised(self.tokenizer, new, self.length)
+            out = self.model.get_text_features(input_ids=ids.to(self._device))
+            embedded = normalize(projected(out).float(), dim=-1)
+            self._texts.update(zip(new, zip((row.clone() for row in embedded), lengths, strict=True), strict=True))
         rows = [self._texts[text] for text in texts]
         for text in dict.fromkeys(texts):
             self._texts.move_to_end(text)
@@ -72,12 +78,14 @@ class ClipModel:
             self._texts.popitem(last=False)
         return torch.stack([row[0] for row in rows]), [row[1] for row in rows]
 
-    def cosines(self, views: Sequence[Tensor], texts: Sequence[str]) -> tuple[NDArray[np.float32], list[str | None]]:
+    def cosines(
+        self, views: Sequence[Tensor], texts: Sequence[str], **inputs: Tensor
+    ) -> tuple[NDArray[np.float32], list[str | None]]:
         """[N] cosines of each view with its text, and per row a note where the text was cut."""
         said, lengths = self.texts(texts)
-        images, numbers = distinct(views)
-        values = (self.images(images)[numbers] * said).sum(-1)
-        return values.cpu().numpy(), [cut_note(length, self._length) for length in lengths]
+        images, numbers = (list(views), list(range(len(views)))) if inputs else distinct(views)
+        values = (self.images(images, **inputs)[numbers] * said).sum(-1)
+        return values.cpu().numpy(), [cut_note(length, self.length) for length in lengths]
 
 
 def cosine_scores(
@@ -87,20 +95,17 @@ def cosine_scores(
     responses: Sequence[str | None],
     scale: float,
     least: float = -1.0,
+    **inputs: Tensor,
 ) -> Scores:
     """`scale` times the cosine of each image with its prompt, or with the answer where there is one.
 
-    A row without text fails; a cosine below `least` counts as that.
+    A row without text fails; a cosine below `least` counts as that; `inputs` [N, ...] as `ClipModel.pixels` takes them.
     """
     texts = [prompt if said is None else said for prompt, said in zip(prompts, responses, strict=True)]
 
     def run(rows: list[int]) -> Scored:
-        cosines, notes = clip.cosines([views[row] for row in rows], [texts[row] for row in rows])
+        kept = {name: value[rows] for name, value in inputs.items()}
+        cosines, notes = clip.cosines([views[row] for row in rows], [texts[row] for row in rows], **kept)
         return scale * np.maximum(cosines, least), notes
 
     return score_rows(empty_texts(texts), run)
-
-
-def _tensor(output: Any) -> Tensor:
-    """The projected embedding, which transformers 5 wraps."""
-    return output if isinstance(output, Tensor) else output.pooler_output

@@ -60,7 +60,6 @@ class LambdaHarmonic:
         files = subject_files(references)
         self.clip = load_clip(weights, revision=revision, device=device, dtype=dtype)
         self.view, self.batch_size, self._lam = ShortestSideCrop(self.clip.size), batch_size, float(lam)
-        self._limit = int(self.clip.model.config.text_config.max_position_embeddings)
         self._known = (weights, revision, dtype, files)
         seen = [self.view(_read(file)) for file in files]
         parts = [self.clip.images(seen[at : at + batch_size]) for at in range(0, len(seen), batch_size)]
@@ -90,7 +89,7 @@ class LambdaHarmonic:
             t2i = (images * said).sum(-1).cpu().numpy()
             table[:, rows] = np.stack([harmonic(i2i, t2i, self._lam), i2i, t2i])
             for row, length in zip(rows, lengths, strict=True):
-                notes[row] = cut_note(length, self._limit)
+                notes[row] = cut_note(length, self.clip.length)
         values, errors = finite_or_failed(table[0], faults)
         return Scores(values, errors, {"i2i": table[1], "t2i": table[2]}, notes)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -45,16 +45,25 @@ def staged(reward: Reward) -> Staged:
     return _Plain(reward, reward.name, getattr(reward, "identity", {}))
 
 
-def score_by_views(reward: Staged, candidates: Sequence[Candidate], prompts: Sequence[str]) -> Scores:
-    """`Reward.score` of a staged reward: views of `batch_size` rows at a time, then their scores."""
+def score_by_views(
+    reward: Staged, candidates: Sequence[Candidate], prompts: Sequence[str], **columns: Sequence[Any]
+) -> Scores:
+    """`Reward.score` of a staged reward: views of `batch_size` rows at a time, then their scores.
+
+    Args:
+        columns: what else of each row this reward's `score_views` takes.
+    """
+    score_views: Callable[..., Scores] = reward.score_views
     if len(candidates) != len(prompts):
         raise ValueError(f"{reward.name}: {len(candidates)} candidates, {len(prompts)} prompts; give one prompt each")
     batches = []
     for start in range(0, len(prompts), reward.batch_size):
-        chunk = candidates[start : start + reward.batch_size]
+        rows = slice(start, start + reward.batch_size)
+        chunk = candidates[rows]
         views = [reward.view(image_of(candidate)) for candidate in chunk]
         texts = [candidate.text if isinstance(candidate, Response) else None for candidate in chunk]
-        batches.append(reward.score_views(views, prompts[start : start + reward.batch_size], texts))
+        further = {name: column[rows] for name, column in columns.items()}
+        batches.append(score_views(views, prompts[rows], texts, **further))
     return joined(batches)
 
 

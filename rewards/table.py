@@ -6,7 +6,8 @@ from rewards.reward_entries.clips import CLIP
 from rewards.reward_entries.cross import CROSS
 from rewards.reward_entries.ensembles import ENSEMBLES
 from rewards.reward_entries.plain import PLAIN
+from rewards.reward_entries.timed import TIMED
 from rewards.reward_entries.vlms import VLM
 from rewards.reward_entry import RewardEntry
 
-REWARD_TABLE: dict[str, RewardEntry] = {**CLIP, **CROSS, **VLM, **ENSEMBLES, **PLAIN}
+REWARD_TABLE: dict[str, RewardEntry] = {**CLIP, **TIMED, **CROSS, **VLM, **ENSEMBLES, **PLAIN}

@@ -18,18 +18,24 @@ from typing import Any
 
 import tiny
 import torch
+from tiny_reward import make_clip, reward_tree
 
-from mmpo.recipe_files import validate
+from mmpo.recipe_files import validate, validate_as
+from mmpo.reward_recipe import RewardRecipe
 from mmpo.training.checkpoints import load_checkpoint
 from mmpo.training.folders import list_checkpoints
 from pipelines.train import train
+from pipelines.train_reward import train_reward
 
 STEPS = 16
 
 
 def tree(kind: str, folder: Path, name: str) -> dict[str, Any]:
-    """A recipe with dropout, moving average, accumulation and previews for LoRA; all weights for "full"."""
-    changes: dict[str, Any] = {"train__steps": STEPS, "train__checkpoint_every": 2, "train__micro_batch_size": 2}
+    """A recipe with dropout, moving average, accumulation and previews for LoRA; all weights for "full"; a CLIP's."""
+    if kind == "reward":
+        changes = {"train__steps": STEPS, "evaluation__held_out_pairs": 4, "train__micro_batch_size": 2}
+        return reward_tree(folder / "clip", folder / "pairs", folder / name, **changes)
+    changes = {"train__steps": STEPS, "train__checkpoint_every": 2, "train__micro_batch_size": 2}
     if kind == "lora":
         changes |= {"model__lora": {"rank": 4, "dropout": 0.1}, "train__ema": 0.9}
         changes |= {"evaluation__previews": {"count": 1, "every": 4}, "evaluation__sampling": {"steps": 2}}
@@ -48,7 +54,11 @@ def start(recipe: dict[str, Any]) -> int:
         with open(f"{recipe['output']}.log", "a") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-            train(validate(recipe), resume=bool(list_checkpoints(Path(recipe["output"]))))
+            resume = bool(list_checkpoints(Path(recipe["output"])))
+            if "objective" in recipe:
+                train_reward(validate_as(RewardRecipe, recipe), resume=resume)
+            else:
+                train(validate(recipe), resume=resume)
             code = 0
     finally:
         os._exit(code)
@@ -98,13 +108,16 @@ def same_end(first: Path, second: Path) -> bool:
 def main() -> None:
     """One uninterrupted run, then killed ones until the asked number of kills hit."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kind", choices=("lora", "full"), required=True)
+    parser.add_argument("--kind", choices=("lora", "full", "reward"), required=True)
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)  # a forked process cannot use its parent's thread pool
-    tiny.make_sd(options.folder / "sd")
+    if options.kind == "reward":
+        make_clip(options.folder / "clip")
+    else:
+        tiny.make_sd(options.folder / "sd")
     tiny.make_pairs(options.folder / "pairs")
     rng = random.Random(options.seed)
     seconds = whole_run(tree(options.kind, options.folder, "whole"))

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mmpo.shapes.canvas import BACKGROUNDS
+from mmpo.shapes.corruption import corrupted
 from mmpo.shapes.defects import DEFECTS
 from mmpo.shapes.grammar import AXES, COLOURS, SHAPES, Item, Scene, all_scenes, captions, parse
 from mmpo.shapes.render import render
@@ -16,24 +17,6 @@ from mmpo.shapes.verifier import Verdict, verify
 
 UNREADABLE = Verdict(False, False, 0.0, False, False, False, False)
 CAPTION = "a red circle above a blue square"
-
-
-def corrupted(scene: Scene, rng: random.Random) -> Scene:
-    """`scene` with one thing changed: order, axis, or one object's colour or shape."""
-    change = rng.choice(["mirror", "axis", "colour", "shape"])
-    if change == "mirror":
-        return scene.mirror
-    if change == "axis":
-        return Scene(scene.first, scene.second, AXES[1 - AXES.index(scene.axis)])
-    items = [scene.first, scene.second]
-    index = rng.randrange(2)
-    old = items[index]
-    if change == "colour":
-        taken = {item.colour for item in items}
-        items[index] = Item(rng.choice([colour for colour in COLOURS if colour not in taken]), old.shape)
-    else:
-        items[index] = Item(old.colour, rng.choice([shape for shape in SHAPES if shape != old.shape]))
-    return Scene(items[0], items[1], scene.axis)
 
 
 def test_clean_pictures_are_accepted_and_corrupted_captions_rejected() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mmpo.data.format_columns import as_flags, as_override, listed, suggestion
@@ -22,12 +23,14 @@ class Format:
         columns: needed for this format, "a|b" means either; the first match in the table wins.
         read: row -> a pair, or None for a tie. A ValueError names what is wrong with the row.
         read_list: row -> all candidates, best first, where the format has more than two.
+        read_tied: as `read`, and a tie is a pair of equal rank, where the format tells ties.
     """
 
     name: str
     columns: tuple[str, ...]
     read: Callable[[Row], Group | None]
     read_list: Callable[[Row], Group | None] | None = None
+    read_tied: Callable[[Row], Group | None] | None = None
 
     def missing(self, columns: Sequence[str] | Mapping[str, Any]) -> list[str]:
         """What these columns lack for this format."""
@@ -59,7 +62,7 @@ def _read_pairs(row: Row) -> Group:
     return group_from_row(clean, _differ(images), source=row.place, group_id=group_id, captions=captions)
 
 
-def _read_pick_a_pic(row: Row) -> Group | None:
+def _read_pick_a_pic(row: Row, *, ties: bool = False) -> Group | None:
     values = row.values
     first_is_best = finite(values.get("label_0"), "label_0")
     if first_is_best not in (0, 0.5, 1):
@@ -71,9 +74,10 @@ def _read_pick_a_pic(row: Row) -> Group | None:
         raise ValueError(
             f"columns 'label_0' and 'label_1' are {first_is_best!r} and {other!r}; they contradict each other"
         )
-    if first_is_best == 0.5:
+    tie = first_is_best == 0.5
+    if tie and not ties:
         return None
-    best = 0 if first_is_best == 1 else 1
+    best = 1 if first_is_best == 0 else 0
     alone = values.get("caption") is None and f"caption_{best}" in values
     text = caption(values, f"caption_{best}" if alone else "caption")
     return _pair(
@@ -84,6 +88,7 @@ def _read_pick_a_pic(row: Row) -> Group | None:
         captions=own_captions(values, ("caption_0", "caption_1"), text),
         name=("pick_a_pic", values.get("ranking_id")),
         made=[{"model": values.get("model_0")}, {"model": values.get("model_1")}],
+        tie=tie,
     )
 
 
@@ -146,16 +151,17 @@ def _image_reward(row: Row) -> Listed:
     return text, images, order, ("image_reward", row.values.get("id")), {}, [None] * len(images)
 
 
-def _read_hpdv2(row: Row) -> Group | None:
+def _read_hpdv2(row: Row, *, ties: bool = False) -> Group | None:
     """HPDv2: two files, and [1, 0] where the first was preferred."""
     text = caption(row.values, "prompt")
     preference = finites(row.values, "human_preference", 2)
-    if preference[0] == preference[1]:
+    tie = preference[0] == preference[1]
+    if tie and not ties:
         return None
     images = row.images("file_path")
     if len(images) != 2:
         raise ValueError(f"column 'file_path' holds {len(images)} images; expected 2")
-    return _pair(row, text, images, best=preference.index(max(preference)), name=("hpdv2",))
+    return _pair(row, text, images, best=preference.index(max(preference)), name=("hpdv2",), tie=tie)
 
 
 def _read_hpdv3(row: Row) -> Group:
@@ -165,30 +171,43 @@ def _read_hpdv3(row: Row) -> Group:
     return _pair(row, caption(row.values, "prompt"), images, best=0, name=("hpdv3",), made=made)
 
 
-def _read_votes(row: Row) -> Group | None:
+def _read_votes(row: Row, *, ties: bool = False) -> Group | None:
     """Vote counts of two images; they stay with the pair as the scores "votes"."""
     votes = [finite(row.values.get(name), name) for name in ("votes_image1", "votes_image2")]
     if min(votes) < 0:
         raise ValueError(f"columns 'votes_image1' and 'votes_image2' are {votes}; expected counts")
     text = caption(row.values, "prompt")
-    if votes[0] == votes[1]:
+    tie = votes[0] == votes[1]
+    if tie and not (ties and votes[0]):
         return None
     images = [row.image("image1"), row.image("image2")]
     made = [{"model": row.values.get(f"model{k + 1}"), "votes": votes[k]} for k in range(2)]
     best = votes.index(max(votes))
-    return _pair(row, text, images, best=best, name=("votes",), made=made, scores={"votes": votes})
+    return _pair(row, text, images, best=best, name=("votes",), made=made, scores={"votes": votes}, tie=tie)
 
 
 FORMATS = {
     fmt.name: fmt
     for fmt in (
         Format("pairs", ("prompt", "chosen", "rejected"), _read_pairs),
-        Format("pick_a_pic", ("caption|caption_0", "jpg_0", "jpg_1", "label_0"), _read_pick_a_pic),
+        Format(
+            "pick_a_pic",
+            ("caption|caption_0", "jpg_0", "jpg_1", "label_0"),
+            _read_pick_a_pic,
+            read_tied=partial(_read_pick_a_pic, ties=True),
+        ),
         Format("ranked", ("prompt", "images", "rank|scores"), _read_ranked, _read_ranked_list),
         Format("hpdv3", ("prompt", "path1", "path2"), _read_hpdv3),
-        Format("hpdv2", ("prompt", "file_path", "human_preference"), _read_hpdv2),
+        Format(
+            "hpdv2", ("prompt", "file_path", "human_preference"), _read_hpdv2, read_tied=partial(_read_hpdv2, ties=True)
+        ),
         Format("image_reward", ("prompt", "generations", "ranking"), _read_image_reward, _read_image_reward_list),
-        Format("votes", ("prompt", "image1", "image2", "votes_image1", "votes_image2"), _read_votes),
+        Format(
+            "votes",
+            ("prompt", "image1", "image2", "votes_image1", "votes_image2"),
+            _read_votes,
+            read_tied=partial(_read_votes, ties=True),
+        ),
     )
 }
 KNOWN = tuple(dict.fromkeys(name for fmt in FORMATS.values() for need in fmt.columns for name in need.split("|")))
@@ -265,6 +284,7 @@ def _pair(
     made: Sequence[Mapping[str, Any]] = ({}, {}),
     scores: Scores | None = None,
     captions: Captions = (None, None),
+    tie: bool = False,
 ) -> Group:
     """The group of two images, the chosen one first; its id is the hash of `name`, prompt, images and own captions."""
     sides = (best, 1 - best)
@@ -274,7 +294,7 @@ def _pair(
         prompt=Prompt(text, label(row.values.get("key")), label(row.values.get("split"))),
         candidates=[Candidate(image, made[k], captions[k]) for image, k in zip(pair, sides, strict=True)],
         scores={reward: [values[k] for k in sides] for reward, values in (scores or {}).items()},
-        rank=None,
+        rank=[1, 1] if tie else None,
         source=row.place,
     )
 

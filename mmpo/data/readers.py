@@ -111,6 +111,7 @@ def with_format(
     columns: Mapping[str, str] | None = None,
     extra: Mapping[str, ExtraColumn] | None = None,
     lists: bool = False,
+    ties: bool = False,
     fewest: int = 2,
 ) -> OpenPairs:
     """A source and the format that reads its rows.
@@ -119,6 +120,7 @@ def with_format(
         path: what messages call it, where the source is no file.
         extra: further columns that must be there, for the loss.
         lists: all candidates of a ranked row, and not its best and worst alone.
+        ties: where the format tells ties, a tie is a pair of equal rank, and not left out.
         fewest: candidates that a group must have.
     Raises:
         ValueError: no rows, or columns that no format knows.
@@ -144,6 +146,8 @@ def with_format(
             f"data.path {where}: the recipe's loss takes ranked lists of at least {fewest} candidates, and the format "
             f"{found.name} gives pairs; use data of the format ranked"
         )
+    if ties and found.read_tied is not None:
+        found = replace(found, read=found.read_tied)
     return OpenPairs(source, found, dict(columns or {}), extra, fewest)
 
 

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Protocol, TypeVar
 
-from mmpo.data.encoding import EncodedRow
+from mmpo.records import Prompt
 
 MOST_HELD_OUT = 0.2
 
 
-def hold_out(rows: Sequence[EncodedRow], pairs: int) -> tuple[list[EncodedRow], list[EncodedRow]]:
+class HasPrompt(Protocol):
+    """A row of the training data."""
+
+    @property
+    def id(self) -> str:
+        """Of the row, among all rows."""
+        ...
+
+    @property
+    def prompt(self) -> Prompt:
+        """What its images were made for."""
+        ...
+
+
+Row = TypeVar("Row", bound=HasPrompt)
+
+
+def hold_out(rows: Sequence[Row], pairs: int) -> tuple[list[Row], list[Row]]:
     """(train, held out). No prompt, and no paraphrase of one, is on both sides.
 
     Args:
@@ -27,10 +45,10 @@ def hold_out(rows: Sequence[EncodedRow], pairs: int) -> tuple[list[EncodedRow], 
     if tune:
         return list(rows), sorted(tune, key=lambda row: _order(row.id))[:pairs]
     budget = min(pairs, int(len(rows) * MOST_HELD_OUT))
-    clusters: dict[str, list[EncodedRow]] = {}
+    clusters: dict[str, list[Row]] = {}
     for row in rows:
         clusters.setdefault(row.prompt.cluster, []).append(row)
-    held: list[EncodedRow] = []
+    held: list[Row] = []
     for key in sorted(clusters, key=_order):
         if len(held) + len(clusters[key]) <= budget:
             held.extend(clusters[key])

@@ -114,6 +114,14 @@ def encode_images(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return (posterior.mean.float() - shift) * scale, posterior.std.float() * scale
 
 
+@torch.no_grad()
+def decode_pixels(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """[N, 3, H, W], mostly in [−1, 1], of latents [N, C, h, w] in the denoiser's scale."""
+    shift = getattr(vae.config, "shift_factor", None) or 0.0
+    scaled = latents.to(vae.dtype) / vae.config.scaling_factor + shift
+    return vae.decode(scaled, return_dict=False)[0]
+
+
 def images_at_once(height: int, width: int) -> int:
     """Images of this size that one call of a VAE's encoder takes."""
     return max(1, ENCODED_AT_ONCE // (height * width))

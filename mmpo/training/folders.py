@@ -40,6 +40,8 @@ LEFTOVERS = (
     "tensorboard/events.out.tfevents.*",
     "held_out_reference.safetensors",
     "last_good.safetensors",
+    "best.safetensors",
+    "base_scores.safetensors",
     "wandb.json",
 )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
@@ -48,8 +49,7 @@ def take(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGua
     tensors: dict[str, Mapping[str, Tensor]] = {"weights": weights, "optimizer": whole(optimizer_tensors)}
     if ema is not None:
         tensors["ema"] = whole(ema.shadow)
-    states = gather_object([_random_state(run)])
-    tensors["random"] = {f"{rank}.{name}": t for rank, state in enumerate(states) for name, t in state[0].items()}
+    tensors["random"], python_random = random_states(run.accelerator)
     scaler = run.accelerator.scaler
     return Checkpoint(
         step=step,
@@ -58,7 +58,7 @@ def take(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGua
             "optimizer": optimizer_rest,
             "guard": guard.state(),
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "python_random": [state[1] for state in states],
+            "python_random": python_random,
             "identity": dict(run.identity),
             "recipe": run.recipe.model_dump(mode="json"),
         },
@@ -72,7 +72,7 @@ def put_back(run: Run, optimizer: Any, ema: MovingAverage | None, guard: Collaps
     Raises:
         ValueError: the checkpoint is of another recipe, other data or other base weights; names what differs.
     """
-    _check_same(run, checkpoint.state)
+    check_same(run.identity, run.recipe.model_dump(mode="json"), checkpoint.state, RESUMABLE_CHANGES)
     weights = checkpoint.tensors["weights"]
     parameters = run.parameters()
     if set(weights) != set(parameters):
@@ -88,20 +88,32 @@ def put_back(run: Run, optimizer: Any, ema: MovingAverage | None, guard: Collaps
     guard.restore(checkpoint.state["guard"])
     if run.accelerator.scaler is not None and checkpoint.state["scaler"] is not None:
         run.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
-    _restore_random(run, checkpoint)
+    restore_random(run.accelerator, checkpoint)
 
 
-def _check_same(run: Run, state: Mapping[str, Any]) -> None:
-    for name, value in run.identity.items():
+def check_same(
+    identity: Mapping[str, Any], recipe: Mapping[str, Any], state: Mapping[str, Any], free: tuple[str, ...]
+) -> None:
+    """Refuses to go on with what another run wrote.
+
+    Args:
+        identity: hashes that must be as the checkpoint's.
+        recipe: as plain dictionaries.
+        state: of the checkpoint, with its "identity" and "recipe".
+        free: beginnings of dotted keys that may differ.
+    Raises:
+        ValueError: names what differs.
+    """
+    for name, value in identity.items():
         if state["identity"].get(name) != value:
             raise ValueError(
                 f"--resume: the {name} changed since the checkpoint was written; start a new output folder"
             )
-    before, now = flatten(state["recipe"]), flatten(run.recipe.model_dump(mode="json"))
+    before, now = flatten(state["recipe"]), flatten(recipe)
     changed = [
         key
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not key.startswith(RESUMABLE_CHANGES)
+        if before.get(key) != now.get(key) and not key.startswith(free)
     ]
     if changed:
         key = changed[0]
@@ -122,23 +134,31 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _random_state(run: Run) -> tuple[dict[str, Tensor], Any]:
+def random_states(accelerator: Accelerator) -> tuple[dict[str, Tensor], list[Any]]:
+    """(tensors named "rank.kind", Python's and numpy's states by rank) of all processes, each of which calls this."""
+    states = gather_object([_random_state(accelerator.device)])
+    tensors = {f"{rank}.{name}": t for rank, state in enumerate(states) for name, t in state[0].items()}
+    return tensors, [state[1] for state in states]
+
+
+def _random_state(device: torch.device) -> tuple[dict[str, Tensor], Any]:
     tensors = {"torch": torch.get_rng_state()}
-    if run.accelerator.device.type == "cuda":
-        tensors["cuda"] = torch.cuda.get_rng_state(run.accelerator.device)
+    if device.type == "cuda":
+        tensors["cuda"] = torch.cuda.get_rng_state(device)
     kind, keys, *rest = np.random.get_state(legacy=True)
     version, numbers, gauss = random.getstate()
     return tensors, {"numpy": [kind, np.asarray(keys).tolist(), *rest], "python": [version, list(numbers), gauss]}
 
 
-def _restore_random(run: Run, checkpoint: Checkpoint) -> None:
-    rank = run.accelerator.process_index
+def restore_random(accelerator: Accelerator, checkpoint: Checkpoint) -> None:
+    """Puts back what `random_states` took."""
+    rank = accelerator.process_index
     if rank >= len(checkpoint.state["python_random"]):
         return  # more processes than before: draws and order do not depend on these states, only dropout does
     tensors, other = checkpoint.tensors["random"], checkpoint.state["python_random"][rank]
     torch.set_rng_state(tensors[f"{rank}.torch"])
-    if f"{rank}.cuda" in tensors and run.accelerator.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors[f"{rank}.cuda"], run.accelerator.device)
+    if f"{rank}.cuda" in tensors and accelerator.device.type == "cuda":
+        torch.cuda.set_rng_state(tensors[f"{rank}.cuda"], accelerator.device)
     kind, keys, *rest = other["numpy"]
     np.random.set_state((kind, np.asarray(keys, dtype=np.uint32), *rest))
     version, numbers, gauss = other["python"]

@@ -1,4 +1,4 @@
-"""The shipped checkpoints: ordinary diffusers folders, frozen by hash. Imports no torch."""
+"""The shipped checkpoints: ordinary diffusers folders and a transformers CLIP, frozen by hash. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parent
 SUMS = _FOLDER / "SHA256SUMS"
-NAMES = ("sd", "sdxl", "sd3")
+NAMES = ("sd", "sdxl", "sd3", "clip")
+_INDEX = ("model_index.json", "config.json")  # of a pipeline; of a model alone
 
 
 def available() -> tuple[str, ...]:
     """Names of the shipped checkpoints."""
-    return tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model_index.json")))
+    return tuple(sorted({path.parent.name for index in _INDEX for path in _FOLDER.glob(f"*/{index}")}))
 
 
 def checkpoint_path(name: str = "sd") -> Path:
-    """Folder of a shipped checkpoint, for `from_pretrained` of its pipeline's class or `model.path` of a recipe."""
+    """Folder of a shipped checkpoint, for `from_pretrained` of its class; a pipeline's is a recipe's `model.path`."""
     if name not in available():
         raise ValueError(f"checkpoint {name!r} is not shipped; available: {', '.join(available()) or 'none'}")
     return _FOLDER / name
