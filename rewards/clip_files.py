@@ -12,7 +12,7 @@ from rewards.clip_model import ClipModel
 from rewards.devices import device_of, dtype_of
 from rewards.exact_weights import check_keys
 from rewards.weight_files import read_state_dict, weight_file
-from rewards.weight_places import local_place
+from rewards.weight_places import check_place, local_place
 
 Architecture = str | Mapping[str, Any] | None
 
@@ -43,6 +43,7 @@ def load_clip(
     """
     precision = dtype_of(dtype)
     where = device_of(device)
+    check_place(weights)
     file = weight_file(weights, revision, sha256)
     if file is not None:
         from rewards.open_clip_model import simple_ids

@@ -106,6 +106,6 @@ def cosine_scores(
     def run(rows: list[int]) -> Scored:
         kept = {name: value[rows] for name, value in inputs.items()}
         cosines, notes = clip.cosines([views[row] for row in rows], [texts[row] for row in rows], **kept)
-        return scale * np.maximum(cosines, least), notes
+        return np.asarray(scale * np.maximum(cosines, least), np.float32), notes
 
     return score_rows(empty_texts(texts), run)

@@ -43,9 +43,7 @@ def cut_note(tokens: int, limit: int) -> str | None:
     return f"text of {tokens} tokens, cut to the {limit} that the model reads" if tokens > limit else None
 
 
-def finite_or_failed(
-    values: ArrayLike, errors: Sequence[str | None]
-) -> tuple[NDArray[np.float32], list[str | None]]:
+def finite_or_failed(values: ArrayLike, errors: Sequence[str | None]) -> tuple[NDArray[np.float32], list[str | None]]:
     """[N] float32 values, NaN where one is not finite, and the errors, each such row with one."""
     found = np.asarray(values, np.float32)
     fine = np.isfinite(found)

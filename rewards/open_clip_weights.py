@@ -48,7 +48,8 @@ def architecture_of(named: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
     if named is None:
         raise ValueError(
             "architecture: a state dict does not say what it is of; give open_clip's name of it, such as ViT-H-14 "
-            "or ViT-L-14-quickgelu, or its config"
+            "or ViT-L-14-quickgelu, or its config; rewards without this option take a hub name or folder of a "
+            "transformers CLIP"
         )
     config: Any = named
     if isinstance(named, str):

@@ -12,6 +12,7 @@ from rewards.devices import device_of, dtype_of
 from rewards.exact_weights import check_keys
 from rewards.question import Question
 from rewards.vlm_inputs import Side, VlmInputs
+from rewards.weight_places import check_place
 
 
 class VlmModel:
@@ -69,6 +70,7 @@ class VlmModel:
         greedy = GenerationConfig(
             do_sample=False,
             max_new_tokens=tokens,
+            repetition_penalty=1.0,  # or the model's own pushes ratings away from the numbers that the question names
             eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
@@ -93,6 +95,7 @@ def load_vlm(
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     precision = dtype_of(dtype)
+    check_place(weights)
     try:
         processor = AutoProcessor.from_pretrained(weights, revision=revision)
         model, said = AutoModelForImageTextToText.from_pretrained(

@@ -159,7 +159,9 @@ def test_other_weights_are_refused(tiny_hps: dict[str, str], tmp_path: Path) -> 
     state = load_file(tiny_hps["weights"])
     changes = {
         "unknown tensor extra.weight": {**state, "extra.weight": torch.zeros(1)},
-        r"not those of this model: missing head.5.bias; give HPSv3's file": {k: v for k, v in state.items() if k != "rm_head.5.bias"},
+        r"not those of this model: missing head.5.bias; give HPSv3's file": {
+            k: v for k, v in state.items() if k != "rm_head.5.bias"
+        },
         r"head.5.weight is \[3, 16\] and should be \[2, 16\]": {**state, "rm_head.5.weight": torch.zeros(3, 16)},
         "beyond the 263 tokens": {**state, "model.embed_tokens.weight": state["model.embed_tokens.weight"][:-1]},
         "no embeddings": {"rm_head.0.bias": torch.zeros(1)},

@@ -219,6 +219,15 @@ def test_the_verifier_holds_an_answer_against_its_image() -> None:
     np.testing.assert_array_equal(again.values, scores.values)
 
 
+def test_transparent_pictures_are_seen_on_white(clip_folder: Path) -> None:
+    """As labels see them, which decode files; not as whatever colour stands below the transparency."""
+    glass = Image.new("RGBA", (40, 40), (200, 0, 0, 0))
+    white, red = Image.new("RGB", (40, 40), "white"), Image.new("RGB", (40, 40), (200, 0, 0))
+    for reward in (rewards.load("clip", weights=str(clip_folder)), rewards.load("jpeg_size"), rewards.load("random")):
+        seen = [reward.score([image], ["a cat"]).values[0] for image in (glass, white, red)]
+        assert seen[0] == seen[1] != seen[2]
+
+
 def test_random_labels_tell_answers_apart() -> None:
     reward, image = rewards.load("random"), IMAGES[0]
     answers = [rewards.Response(text, image) for text in ("yes", "no", "yes")]

@@ -156,7 +156,7 @@ def test_options_are_refused_early(tmp_path: Path) -> None:
         VQAScore(template="is it right?")
     with pytest.raises(ValueError, match=r"answer_template: \{answer\} must"):
         VQAScore(answer_template="{question}?")
-    with pytest.raises(ValueError, match=r"weights .*nothing: no vision-language model"):
+    with pytest.raises(ValueError, match=r"weights .*nothing: no such file or folder on this machine"):
         VQAScore(weights=str(tmp_path / "nothing"))
     folder = make_llava(tmp_path / "base")
     (folder / "chat_template.jinja").unlink()
