@@ -20,6 +20,8 @@ from mmpo.files import write_json
 from pipelines.label_spec import RewardSpec
 
 DATASET = "dataset.json"
+PLACES = ("weights", "revision")
+"""Options that say where weights are, and not what they are."""
 
 
 def check_folder(folder: Path, dataset: Mapping[str, Any], specs: Sequence[RewardSpec], *, redo: bool) -> None:
@@ -47,7 +49,9 @@ def check_folder(folder: Path, dataset: Mapping[str, Any], specs: Sequence[Rewar
     for spec in () if redo else specs:
         was = read_reward(folder, spec.column)
         if was is not None:
-            _refuse_other(folder, spec, was, {"name": spec.name, "options": spec.telling})
+            places = PLACES if was.get("identity") else ()  # then the identity says whether the weights are the same
+            before, now = ({k: v for k, v in o.items() if k not in places} for o in (was["options"], spec.telling))
+            _refuse_other(folder, spec, {**was, "options": before}, {"name": spec.name, "options": now})
 
 
 def prepare_folder(folder: Path, dataset: Mapping[str, Any], specs: Sequence[RewardSpec], *, redo: bool) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,14 @@ def run_labels(job: LabelJob, load: Callable[..., Any] = rewards.load) -> dict[s
     shards = 0
     with Console(_goal(job), start=0, enabled=rank == 0, title="label") as console:
         progress = _Progress(console, _goal(job), job.limit is not None)
-        for told in scored(_pieces(job, scorers, rank, world), scorers, workers=workers, strict=job.strict):
-            total += told.scored
-            shards = told.piece.shard + 1
-            if told.shard is not None:
-                _write(job.folder, told.shard)
-            progress.tell(told)
+        pieces = _pieces(job, scorers, rank, world)
+        with closing(scored(pieces, scorers, workers=workers, strict=job.strict)) as results:
+            for told in results:
+                total += told.scored
+                shards = told.piece.shard + 1
+                if told.shard is not None:
+                    _write(job.folder, told.shard)
+                progress.tell(told)
     check_count(job.folder, shards)
     if rank:
         return None

@@ -112,7 +112,7 @@ def test_what_is_refused_before_anything_is_loaded(main: Main, tmp_path: Path) -
     end = ("--output", labels)
     refused(data, *end, parts=("--reward: name at least one; valid: ", "shapes"))
     refused(data, "-r", "shape", *end, parts=("unknown name 'shape'; did you mean 'shapes'?",))
-    refused(data, "-r", "random,sede=3", *end, parts=("unknown name 'sede'; did you mean 'seed'?",))
+    refused(data, "-r", "random,sede=3", *end, parts=("unknown option 'sede'; did you mean 'seed'?",))
     refused(data, "-r", "random,seed", *end, parts=("'seed' is no option",))
     refused(data, "-r", "random", "-r", "random,seed=1", *end, parts=("column 'random' is taken", ",as=NAME"))
     refused(data, "-r", "random,as=../x", *end, parts=("names a folder",))
