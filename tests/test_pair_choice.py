@@ -114,7 +114,7 @@ def test_layers_are_top_against_bottom() -> None:
     flat = ranked([1.0, 1.0], layers=[0, 0])
     assert choose(flat, Choice("layers")) == (
         [],
-        {"ties": 0, "proposed": 0, "kept": 0} | dict.fromkeys(("same image", "limit"), 0),
+        {"ties": 0, "proposed": 0, "kept": 0} | dict.fromkeys(("not compared", "same image", "limit"), 0),
     )
 
 
