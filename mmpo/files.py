@@ -102,9 +102,9 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         else:
             os.replace(old, folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir()
     try:
         with naming(partial, folder):
+            partial.mkdir()
             yield partial
             for file in sorted(partial.rglob("*")):
                 if file.is_file():

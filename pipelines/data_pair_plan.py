@@ -81,8 +81,8 @@ def plan(
     low = next((name for name, weight in weights.items() if weight <= 0), None)
     if low is not None:
         raise ValueError(
-            f"--reward {low}={weights[low]:g}: a weight is above 0; leave a reward out that has no say, and label again "
-            "with one whose sign is turned where less is better"
+            f"--reward {low}={weights[low]:g}: a weight is above 0; leave a reward out that has no say; where less is "
+            "better, label with a reward whose sign is turned"
         )
     by = by or ("score" if len(weights) == 1 else "win_rate")
     weighted = len(set(weights.values())) > 1

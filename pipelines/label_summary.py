@@ -19,7 +19,7 @@ REASONS = 20
 def count_rows(folder: Path, shards: int) -> dict[str, Any]:
     """`rows`, `groups`, `returning`: groups of a prompt that had one before; `unreadable`: `count, reasons, first`."""
     rows, groups, returning, bad = 0, 0, 0, _Bad()
-    last, prompts = None, set[int]()
+    last, before, prompts = None, None, set[int]()
     columns = ["group", "prompt", "response", "split", "place", "error"]
     for number in range(shards):
         for _, row in read_rows(shard_file(rows_folder(folder), number), columns):
@@ -27,8 +27,10 @@ def count_rows(folder: Path, shards: int) -> dict[str, Any]:
             if row["group"] != last:
                 groups += 1
                 prompt = hash((row["prompt"], row["split"]))  # few bytes for a prompt
-                returning += bool(row["prompt"]) and row["response"] is None and prompt in prompts
+                apart = prompt != before  # else a group that is full was cut
+                returning += bool(row["prompt"]) and row["response"] is None and apart and prompt in prompts
                 prompts.add(prompt)
+                before = prompt
             last = row["group"]
             bad.add(row["place"], row["error"])
     return {"rows": rows, "groups": groups, "returning": returning, "shards": shards, "unreadable": bad.counts()}

@@ -33,8 +33,8 @@ def test_a_process_without_a_shard_of_its_own_ends_well(tmp_path: Path, monkeypa
     assert not rows_folder(tmp_path / "labels").exists()
     monkeypatch.setenv("RANK", "0")
     assert label_data(data, tmp_path / "labels", "random", shard_rows=1024) is not None
+    shard_file(rows_folder(tmp_path / "labels"), 7).write_bytes(b"")
     with pytest.raises(ValueError, match="more candidates than the data now do"):
-        shard_file(rows_folder(tmp_path / "labels"), 7).write_bytes(b"")
         check_count(tmp_path / "labels", 2)
 
 
@@ -84,7 +84,9 @@ def test_one_reward_that_says_nothing_keeps_the_others(tmp_path: Path) -> None:
     data, labels = make_shapes(tmp_path / "data", prompts=2), tmp_path / "labels"
     prompts = [json.loads(line)["prompt"] for line in data.read_text().splitlines()]
     loaded: dict[str, Any] = {"random": Counting(), "jpeg_size": Counting(broken=prompts)}
-    with pytest.raises(ValueError, match=r"reward jpeg_size: could score none of 6 rows.*finished all the same: random"):
+    with pytest.raises(
+        ValueError, match=r"reward jpeg_size: could score none of 6 rows.*finished all the same: random"
+    ):
         label_data(data, labels, "random", "jpeg_size", loaded=loaded)
     marker = read_marker(labels)
     assert marker is not None
@@ -143,8 +145,13 @@ def test_folders_of_pairs_by_split_are_pairs(tmp_path: Path) -> None:
     ]
 
 
+def test_a_large_group_that_is_cut_does_not_come_back(tmp_path: Path) -> None:
+    write(tmp_path / "table", [{"prompt": "x", "image": jpeg(8) + bytes([n // 256, n % 256])} for n in range(300)])
+    marker = label_data(tmp_path / "table", tmp_path / "labels", "random")
+    assert marker is not None
+    assert (marker["groups"], marker["returning"]) == (2, 0)
+
+
 def test_a_comma_in_quotes_belongs_to_the_value() -> None:
     (spec,) = parse_specs(['mps,condition="light, colour",as=x'], "images")
     assert (spec.column, spec.options) == ("x", {"condition": "light, colour"})
-
-
