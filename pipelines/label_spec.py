@@ -75,11 +75,12 @@ def _parse(text: str) -> RewardSpec:
 
 
 def _split(text: str) -> list[str]:
-    """The pieces between commas; one inside brackets belongs to the value."""
-    pieces, depth = [""], 0
+    """The pieces between commas; one inside brackets or double quotes belongs to the value."""
+    pieces, depth, quoted = [""], 0, False
     for sign in text:
-        depth += (sign in "[{") - (sign in "]}")
-        if sign == "," and depth == 0:
+        quoted ^= sign == '"'
+        depth += ((sign in "[{") - (sign in "]}")) * (not quoted)
+        if sign == "," and depth == 0 and not quoted:
             pieces.append("")
         else:
             pieces[-1] += sign

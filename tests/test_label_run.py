@@ -126,9 +126,9 @@ def test_a_reward_that_never_works_stops_early(tmp_path: Path) -> None:
 def test_other_weights_or_options_are_refused_under_one_name(tmp_path: Path) -> None:
     data, labels = make_shapes(tmp_path / "data", prompts=2), tmp_path / "labels"
     label_data(data, labels, "random", loaded={"random": Counting()})
-    with pytest.raises(ValueError, match=r"another options: \{\}, now \{'seed': 3\}; give --reward random,as=NAME"):
+    with pytest.raises(ValueError, match=r"otherwise: options \{\}, now \{'seed': 3\}; give --reward random,as=NAME"):
         label_data(data, labels, "random,seed=3", loaded={"random": Counting()})
-    with pytest.raises(ValueError, match=r"column 'random' has scores of another identity.*or --redo"):
+    with pytest.raises(ValueError, match=r"column 'random' was scored otherwise: identity .*or --redo"):
         label_data(data, labels, "random", loaded={"random": Counting(identity="2")})
     label_data(data, labels, "pickscore,weights=a", loaded={"pickscore": Counting()})
     moved = Counting()
