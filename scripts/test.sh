@@ -7,6 +7,6 @@ cores="$(python -c 'import os; print(min(4, os.cpu_count() or 1))')"
 workers="${MMPO_TEST_WORKERS:-$cores}"
 if [ "$workers" -gt 1 ]; then
     export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # a worker per core; threads of theirs would only wait for each other
-    exec python -m pytest --numprocesses "$workers" --dist loadfile "$@"
+    exec python -m pytest --numprocesses "$workers" --dist worksteal "$@"
 fi
 exec python -m pytest "$@"
