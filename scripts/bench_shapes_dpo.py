@@ -32,6 +32,10 @@ VARIANTS = {
     "dpo_full": ("shapes_diffusion_dpo_full", []),
     "random": ("shapes_diffusion_dpo", ["data.make.margin=0"]),
     "sft": ("shapes_diffusion_dpo", ["method={loss: sft}"]),
+    "clip": (
+        "shapes_diffusion_dpo",
+        ["data.make.reward={name: pickscore, weights: shapes/clip}", "data.make.margin=1"],  # in logits
+    ),
 }
 
 
@@ -42,7 +46,7 @@ def variant_recipe(name: str, seed: int, options: argparse.Namespace) -> Recipe:
         base = base.replace("shapes_", f"shapes_{options.kind}_")
     # Random labels agree with the verifier by chance in a little more or less than half of the pairs, and training
     # makes that visible: so each seed of the control draws labels of its own.
-    labels = f"random-{seed}" if name == "random" else "verified"
+    labels = {"random": f"random-{seed}", "clip": "clip"}.get(name, "verified")
     if name == "random":
         changes = [*changes, f"data.make.reward={{name: random, seed: {seed}}}"]
     tag = f"{name}-{seed}" + (f"-{options.tag}" if options.tag else "")
