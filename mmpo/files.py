@@ -40,6 +40,27 @@ def write_json(file: Path, value: Any) -> None:
     write_bytes(file, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
+def drop_partials(folder: Path) -> None:
+    """Removes the temporary files that writers left below a folder when they were killed; not those of live processes.
+
+    Two calls may write into one folder at a time.
+    """
+    for left in folder.rglob(".*.partial"):
+        writer = left.name.split(".")[-2]
+        if left.is_file() and not (writer.isdigit() and _lives(int(writer))):
+            left.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 @contextmanager
 def naming(partial: Path, final: Path) -> Iterator[None]:
     """Gives an OSError of the block the name that a reader knows.
@@ -81,9 +102,9 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         else:
             os.replace(old, folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir()
     try:
         with naming(partial, folder):
+            partial.mkdir()
             yield partial
             for file in sorted(partial.rglob("*")):
                 if file.is_file():

@@ -48,7 +48,8 @@ def write_pairs(job: Job, source: Source, output: Path) -> tuple[Counter[str], d
     tally = Tally(Votes(job.rule.rewards))
     with new_folder(output, [*places(source), str(job.labels)]) as folder:
         writer = ShardWriter(folder, lambda: _schema(job, answers))
-        for members, ranked, pairs in beside(_ranked(job, tally), opened.groups(), source.path):
+        groups = opened.groups()
+        for members, ranked, pairs in beside(_ranked(job, tally), groups, source.path):
             if job.lists:
                 listed = ranked_row(members, ranked)
                 rows = iter([listed] if listed else [])
@@ -61,6 +62,7 @@ def write_pairs(job: Job, source: Source, output: Path) -> tuple[Counter[str], d
         if not tally.counts["written"]:
             raise ValueError("\n  ".join([f"{source.path}: nothing is left to write", *count_lines(job, tally.counts)]))
         said = tally.votes.summary()
+        tally.counts["data go on"] = _goes_on(job, groups)
         mark_done(folder, job.settings(), {**tally.counts, "agreement of rewards": said})
     tally.counts["answers"] = int(answers)
     return tally.counts, said
@@ -78,6 +80,7 @@ def count_lines(job: Job, counts: Counter[str]) -> Iterator[str]:
         )
         meant = {
             "ties": "no difference",
+            "not compared": "no reward scored both",
             "margin": f"within the margin of {job.choice.margin:g}",
             "floor": "the better one is below the floor",
             "agreement": f"fewer than {job.choice.agreement:g} of the rewards agree",
@@ -91,12 +94,20 @@ def count_lines(job: Job, counts: Counter[str]) -> Iterator[str]:
     for name, of in (("unscored", "candidates"), ("one candidate", "groups"), ("without a pair", "groups")):
         if counts[name]:
             yield f"{name}: {counts[name]:,} of {counts[of]:,} {of}"
+    if counts["data go on"]:
+        yield "the data have more rows than were labelled, perhaps later ones; these are in nothing that was written"
 
 
 def agreement_lines(shares: Mapping[str, float], shown: int = 10) -> Iterator[str]:
     """How far the rewards agree, the least agreeing first."""
     for couple, share in sorted(shares.items(), key=lambda item: item[1])[:shown]:
         yield f"{couple} agree on {share:.0%} of the pairs that both decide"
+
+
+def _goes_on(job: Job, groups: Iterator[Any]) -> int:
+    """Whether the data have more than was labelled, though all of them were to be."""
+    limit = ((read_marker(job.labels) or {}).get("dataset") or {}).get("limit")
+    return int(limit is None and next(groups, None) is not None)
 
 
 def _ranked(job: Job, tally: Tally) -> Iterator[tuple[list[Any], Ranked, list[Pair]]]:

@@ -76,7 +76,14 @@ def plan(
         ValueError: labels that are not there or unfinished, unknown columns, or what does not go together.
     """
     columns = columns_of(labels)
+    _refuse_unfinished(labels, rewards, columns)
     weights = _numbers("--reward", rewards, columns, default=1.0) or dict.fromkeys(columns, 1.0)
+    low = next((name for name, weight in weights.items() if weight <= 0), None)
+    if low is not None:
+        raise ValueError(
+            f"--reward {low}={weights[low]:g}: a weight is above 0; leave a reward out that has no say; where less is "
+            "better, label with a reward whose sign is turned"
+        )
     by = by or ("score" if len(weights) == 1 else "win_rate")
     weighted = len(set(weights.values())) > 1
     check_rule(by, len(weights), weighted=weighted)
@@ -122,6 +129,14 @@ def _numbers(
             raise ValueError(f"{option} {text}: expected COLUMN=NUMBER, such as {name}=1")
         found[name] = value
     return found
+
+
+def _refuse_unfinished(labels: Path, rewards: Sequence[str], columns: Sequence[str]) -> None:
+    """A column that is there and not finished has the right name: another message than that of a wrong one."""
+    names = [text if text in columns else text.rpartition("=")[0] or text for text in rewards]
+    begun = next((name for name in names if name not in columns and read_reward(labels, name) is not None), None)
+    if begun is not None:
+        raise ValueError(f"--reward {begun}: its labelling did not finish; run that mmpo label again")
 
 
 def _scales(labels: Path, rewards: Sequence[str], given: Sequence[str], columns: Sequence[str]) -> tuple[float, ...]:

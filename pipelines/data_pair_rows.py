@@ -34,8 +34,9 @@ def beside(
         if [row.key for row in rows] != [candidate.key for candidate in members]:
             found = members[0].place if members else "the end of the data"
             raise ValueError(
-                f"{path}: at {found} the labels have {rows[0].place}; the data set changed after it was labelled, or "
-                "was labelled with another --format, --split, --columns or --rejected; give the same, or label again"
+                f"{path}: at {found} are other candidates than were labelled there (as {rows[0].place}); the data set "
+                "changed after it was labelled, or was labelled with another --format, --split, --columns or "
+                "--rejected; give the same, or label again"
             )
         yield list(zip(rows, members, strict=True)), ranked, pairs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,12 @@ def label(samples: Path, reward: Reward, folder: Path, progress: Callable[[int],
         How many rows failed; their score is null and their error is in the row.
     """
     scorer = Scorer(reward.name, staged(reward))
-    for told in scored(_pieces(samples, folder, scorer), [scorer], workers=WORKERS):
-        if told.shard is not None:
-            write_shard(folder, told.shard.number, _rows(told.shard, reward.name), SCHEMA)
-        if told.piece.last:
-            progress(told.piece.count)
+    with closing(scored(_pieces(samples, folder, scorer), [scorer], workers=WORKERS)) as results:
+        for told in results:
+            if told.shard is not None:
+                write_shard(folder, told.shard.number, _rows(told.shard, reward.name), SCHEMA)
+            if told.piece.last:
+                progress(told.piece.count)
     count = len(parquet_files(samples))
     shards = (shard_file(folder, number) for number in range(count))
     return sum(row["score"] is None for file in shards for _, row in read_rows(file, ["score"]))

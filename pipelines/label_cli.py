@@ -82,6 +82,8 @@ def label(
     marker = run_labels(job)
     if marker is not None:
         _say(marker, [spec.column for spec in specs], output)
+        if opened.source.note:
+            typer.echo(f"note: {opened.source.note}")
         from pipelines.data_next import as_flags, command
 
         typer.echo(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +44,9 @@ class Told:
     shard: ScoredShard | None
 
 
-def scored(pieces: Iterator[Piece], scorers: Sequence[Scorer], *, workers: int, strict: bool = False) -> Iterator[Told]:
+def scored(
+    pieces: Iterator[Piece], scorers: Sequence[Scorer], *, workers: int, strict: bool = False
+) -> Generator[Told, None, None]:
     """Scores pieces; the last of a shard brings the whole shard.
 
     Args:

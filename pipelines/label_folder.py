@@ -14,12 +14,14 @@ from mmpo.data.labels import (
     read_reward,
     rows_folder,
 )
-from mmpo.data.shards import parquet_files, read_rows, shard_file
+from mmpo.data.shards import read_rows, shard_file
 from mmpo.data.source_paths import is_here, local_path
-from mmpo.files import write_json
+from mmpo.files import drop_partials, write_json
 from pipelines.label_spec import RewardSpec
 
 DATASET = "dataset.json"
+PLACES = ("weights", "revision")
+"""Options that say where weights are, and not what they are."""
 
 
 def check_folder(folder: Path, dataset: Mapping[str, Any], specs: Sequence[RewardSpec], *, redo: bool) -> None:
@@ -38,16 +40,18 @@ def check_folder(folder: Path, dataset: Mapping[str, Any], specs: Sequence[Rewar
     if is_here(path) and (here == place or place in here.parents or here in place.parents):
         raise ValueError(f"--output {folder}: lies inside {path} or around it; give a folder beside it")
     known = _read_dataset(folder)
-    if known is None and folder.is_dir() and any(folder.iterdir()):
+    if known is None and folder.is_dir() and any(not item.name.startswith(".") for item in folder.iterdir()):
         raise ValueError(f"--output {folder}: holds something that is not labels; give a new folder")
     if known is not None and known != dataset:
         differ = sorted(name for name in {*known, *dataset} if known.get(name) != dataset.get(name))
         shown = ", ".join(f"{name} {known.get(name)!r}, not {dataset.get(name)!r}" for name in differ)
         raise ValueError(f"--output {folder}: holds the labels of other data ({shown}); give another folder")
     for spec in () if redo else specs:
-        was = read_reward(folder, spec.column)
+        was = _begun(folder, spec.column)
         if was is not None:
-            _refuse_other(folder, spec, was, {"name": spec.name, "options": spec.telling})
+            places = PLACES if was.get("identity") else ()  # then the identity says whether the weights are the same
+            before, now = ({k: v for k, v in o.items() if k not in places} for o in (was["options"], spec.telling))
+            _refuse_other(folder, spec, {**was, "options": before}, {"name": spec.name, "options": now})
 
 
 def prepare_folder(folder: Path, dataset: Mapping[str, Any], specs: Sequence[RewardSpec], *, redo: bool) -> None:
@@ -56,8 +60,7 @@ def prepare_folder(folder: Path, dataset: Mapping[str, Any], specs: Sequence[Rew
         write_json(folder / DATASET, dict(dataset))
     if redo:
         drop_columns(folder, [spec.column for spec in specs])
-    for left in folder.rglob(".*.partial"):  # of a process that was killed
-        left.unlink(missing_ok=True)
+    drop_partials(folder)
 
 
 def drop_columns(folder: Path, columns: Iterable[str]) -> None:
@@ -66,7 +69,8 @@ def drop_columns(folder: Path, columns: Iterable[str]) -> None:
     for column in columns:
         if marker is not None and marker["columns"].pop(column, None) is not None:
             mark_labels(folder, marker)
-        shutil.rmtree(column_folder(folder, column), ignore_errors=True)
+        if column_folder(folder, column).exists():
+            shutil.rmtree(column_folder(folder, column))
 
 
 def check_identity(folder: Path, spec: RewardSpec, identity: Mapping[str, str]) -> None:
@@ -75,7 +79,7 @@ def check_identity(folder: Path, spec: RewardSpec, identity: Mapping[str, str]) 
     Raises:
         ValueError: names what differs.
     """
-    was = read_reward(folder, spec.column)
+    was = _begun(folder, spec.column)
     if was is not None:
         _refuse_other(folder, spec, was, {"identity": dict(identity)})
 
@@ -107,7 +111,8 @@ def check_count(folder: Path, shards: int) -> None:
     Raises:
         ValueError: there are shards beyond the last.
     """
-    if shards and len(parquet_files(rows_folder(folder))) > shards:
+    numbers = (int(file.stem.rpartition("-")[2]) for file in rows_folder(folder).glob("shard-*.parquet"))
+    if shards and max(numbers, default=0) >= shards:
         raise ValueError(f"{folder}: holds more candidates than the data now do; {_CHANGED}")
 
 
@@ -121,10 +126,15 @@ def _read_dataset(folder: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.is_file() else None
 
 
+def _begun(folder: Path, column: str) -> dict[str, Any] | None:
+    """What a column's scores are of; None where it has none yet, so that a mistaken call binds nobody."""
+    return read_reward(folder, column) if any(column_folder(folder, column).glob("shard-*.parquet")) else None
+
+
 def _refuse_other(folder: Path, spec: RewardSpec, was: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name, value in now.items():
         if was.get(name) != value:
             raise ValueError(
-                f"--output {folder}: its column '{spec.column}' has scores of another {name}: {was.get(name)}, now "
-                f"{value}; give --reward {spec.name},as=NAME for a second column, or --redo to score this one again"
+                f"--output {folder}: its column '{spec.column}' was scored otherwise: {name} {was.get(name)}, "
+                f"now {value}; give --reward {spec.name},as=NAME for a second column, or --redo to score this one again"
             )

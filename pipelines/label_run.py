@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,12 +71,14 @@ def run_labels(job: LabelJob, load: Callable[..., Any] = rewards.load) -> dict[s
     shards = 0
     with Console(_goal(job), start=0, enabled=rank == 0, title="label") as console:
         progress = _Progress(console, _goal(job), job.limit is not None)
-        for told in scored(_pieces(job, scorers, rank, world), scorers, workers=workers, strict=job.strict):
-            total += told.scored
-            shards = told.piece.shard + 1
-            if told.shard is not None:
-                _write(job.folder, told.shard)
-            progress.tell(told)
+        pieces = _pieces(job, scorers, rank, world)
+        with closing(scored(pieces, scorers, workers=workers, strict=job.strict)) as results:
+            for told in results:
+                total += told.scored
+                shards = told.piece.shard + 1
+                if told.shard is not None:
+                    _write(job.folder, told.shard)
+                progress.tell(told)
     check_count(job.folder, shards)
     if rank:
         return None
@@ -106,14 +109,17 @@ def _pieces(job: LabelJob, scorers: Sequence[Scorer], rank: int, world: int) -> 
     batch = max((scorer.batch_size for scorer in scorers), default=64)
     shard, filled = 0, 0
     held: list[DataCandidate] = []
+    asked: tuple[int, frozenset[str], bool] = (-1, frozenset(), False)
 
     def piece(items: list[DataCandidate], *, last: bool) -> Piece:
+        nonlocal asked
         reached, mine = items[-1].row + 1, shard % world == rank
         if not mine:
             return Piece(shard, frozenset(), [], last, count=len(items), reached=reached)
-        lacking = frozenset(s.column for s in scorers if not has_scores(job.folder, s.column, shard))
-        look = not has_rows(job.folder, shard)
-        return Piece(shard, lacking, items, last, look, len(items), reached)
+        if asked[0] != shard:  # once a shard, which another call may be writing
+            lacking = frozenset(s.column for s in scorers if not has_scores(job.folder, s.column, shard))
+            asked = (shard, lacking, not has_rows(job.folder, shard))
+        return Piece(*asked[:2], items, last, asked[2], len(items), reached)
 
     for group in job.opened.groups(job.limit):
         if filled >= job.shard_rows:
@@ -199,16 +205,19 @@ def _finish(job: LabelJob, shards: int, total: int, seconds: float) -> dict[str,
     if not shards:
         raise ValueError(f"{job.dataset.get('path')}: no candidate in it; nothing was labelled")
     counts = count_rows(job.folder, shards)
-    before = read_marker(job.folder) or {"columns": {}}
     columns = {spec.column: count_column(job.folder, spec.column, shards) for spec in job.specs}
-    for column, found in columns.items():
-        if not found["scored"]:
-            drop_columns(job.folder, [column])
-            first = (found["failed"]["first"] or counts["unreadable"]["first"])[0]
-            raise ValueError(
-                f"reward {column}: could score none of {counts['rows']:,} rows; the first, {': '.join(first)}"
-            )
+    mute = [column for column, found in columns.items() if not found["scored"]]
+    drop_columns(job.folder, mute)
     rate = {"candidates": total, "seconds": round(seconds, 3), "per_second": round(total / max(seconds, 1e-9), 3)}
-    marker = {**counts, "dataset": dict(job.dataset), "columns": {**before["columns"], **columns}, "last_call": rate}
-    mark_labels(job.folder, marker)
+    before = (read_marker(job.folder) or {"columns": {}})["columns"]
+    kept = {**before, **{column: found for column, found in columns.items() if column not in mute}}
+    marker = {**counts, "dataset": dict(job.dataset), "columns": kept, "last_call": rate}
+    if kept:
+        mark_labels(job.folder, marker)
+    for column in mute:
+        first = (columns[column]["failed"]["first"] or counts["unreadable"]["first"])[0]
+        others = f"; finished all the same: {', '.join(kept)}" if kept else ""
+        raise ValueError(
+            f"reward {column}: could score none of {counts['rows']:,} rows; the first, {': '.join(first)}{others}"
+        )
     return marker

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import rewards
 from mmpo.recipe_files import parse_yaml
-from mmpo.suggest import one_of
+from rewards.table import REWARD_TABLE
 
 TEXTS = ("weights", "revision", "device", "dtype", "url", "model")
 """Options that are text also where they look like a number."""
@@ -43,7 +44,7 @@ def parse_specs(texts: Sequence[str], kind: str) -> list[RewardSpec]:
         ValueError: none, an unknown name or option, two of one column, or a reward that does not score such candidates.
     """
     if not texts:
-        raise ValueError(f"--reward: name at least one; valid: {', '.join(_names())}")
+        raise ValueError(f"--reward: name at least one; valid: {', '.join(sorted(rewards.names()))}")
     specs = [_parse(text) for text in texts]
     for number, spec in enumerate(specs):
         if spec.column in [other.column for other in specs[:number]]:
@@ -57,8 +58,7 @@ def parse_specs(texts: Sequence[str], kind: str) -> list[RewardSpec]:
 def _parse(text: str) -> RewardSpec:
     name, *parts = _split(text)
     name = name.strip()
-    if name not in _names():
-        raise ValueError(f"--reward: {one_of(name, _names())}")
+    rewards.check(name, {})
     options: dict[str, Any] = {}
     for part in parts:
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -70,35 +70,24 @@ def _parse(text: str) -> RewardSpec:
     column = options.pop("as", name)
     if not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", column):
         raise ValueError(f"--reward {text}: as={column} names a folder; use letters, digits and . _ + -")
-    _check_options(name, options)
+    rewards.check(name, options)
     return RewardSpec(name, column, options)
 
 
 def _split(text: str) -> list[str]:
-    """The pieces between commas; one inside brackets belongs to the value."""
-    pieces, depth = [""], 0
+    """The pieces between commas; one inside brackets or double quotes belongs to the value."""
+    pieces, depth, quoted = [""], 0, False
     for sign in text:
-        depth += (sign in "[{") - (sign in "]}")
-        if sign == "," and depth == 0:
+        quoted ^= sign == '"'
+        depth += ((sign in "[{") - (sign in "]}")) * (not quoted)
+        if sign == "," and depth == 0 and not quoted:
             pieces.append("")
         else:
             pieces[-1] += sign
     return pieces
 
 
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    from rewards.table import REWARD_TABLE
-
-    entry = REWARD_TABLE.get(name)
-    for option in options if entry is not None else ():
-        assert entry is not None
-        if option not in entry.options:
-            raise ValueError(f"--reward {name}: option: {one_of(option, [*entry.options, 'as'])}")
-
-
 def _check_takes(spec: RewardSpec, kind: str) -> None:
-    from rewards.table import REWARD_TABLE
-
     entry = REWARD_TABLE.get(spec.name)
     wanted = "response" if kind == "answers" else "image"
     if entry is None or wanted in entry.takes:
@@ -109,9 +98,3 @@ def _check_takes(spec: RewardSpec, kind: str) -> None:
         f"--reward {spec.name}: scores {' and '.join(scores[takes] for takes in entry.takes)}, and these candidates "
         f"are {scores[wanted]}; {', '.join(sorted(able))} can"
     )
-
-
-def _names() -> list[str]:
-    import rewards
-
-    return sorted(rewards.names())

@@ -19,16 +19,18 @@ REASONS = 20
 def count_rows(folder: Path, shards: int) -> dict[str, Any]:
     """`rows`, `groups`, `returning`: groups of a prompt that had one before; `unreadable`: `count, reasons, first`."""
     rows, groups, returning, bad = 0, 0, 0, _Bad()
-    last, prompts = None, set[int]()
-    columns = ["group", "prompt", "response", "place", "error"]
+    last, before, prompts = None, None, set[int]()
+    columns = ["group", "prompt", "response", "split", "place", "error"]
     for number in range(shards):
         for _, row in read_rows(shard_file(rows_folder(folder), number), columns):
             rows += 1
             if row["group"] != last:
                 groups += 1
-                prompt = hash(row["prompt"])  # few bytes for a prompt
-                returning += bool(row["prompt"]) and row["response"] is None and prompt in prompts
+                prompt = hash((row["prompt"], row["split"]))  # few bytes for a prompt
+                apart = prompt != before  # else a group that is full was cut
+                returning += bool(row["prompt"]) and row["response"] is None and apart and prompt in prompts
                 prompts.add(prompt)
+                before = prompt
             last = row["group"]
             bad.add(row["place"], row["error"])
     return {"rows": rows, "groups": groups, "returning": returning, "shards": shards, "unreadable": bad.counts()}
@@ -66,10 +68,17 @@ def summary_lines(marker: Mapping[str, Any], columns: Sequence[str]) -> Iterator
         first += [f"{place}: {column}: {why}" for place, why in failed["first"]]
         count += failed["count"]
     if count:
-        yield f"rows without a score, which is null for them: {count:,}"
+        yield f"{_said(unreadable['count'], count)}; a score that is not there is null, never 0:"
         yield from (f"  {line}" for line in first[:SHOWN])
         if count > SHOWN:
             yield f"  and {count - min(SHOWN, len(first)):,} more; their reasons stand in the column error"
+
+
+def _said(unreadable: int, count: int) -> str:
+    """The bad rows in words: some no reward can score, others one reward could not."""
+    rows = f"{unreadable:,} rows that no reward can score" if unreadable else ""
+    failed = f"{count - unreadable:,} times a reward failed on a row" if count > unreadable else ""
+    return ", ".join(part for part in (rows, failed) if part)
 
 
 def _joined(named: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def load(name: str, **options: Any) -> Reward:
     try:
         return getattr(import_module(module), attribute)(**options)
     except TypeError as error:
-        raise ValueError(f"reward {name}: {error}") from None
+        raise ValueError(f"reward {name}: {error}") from error
 
 
 __all__ = ["Candidate", "Comparison", "Judge", "Response", "Reward", "Scores", "check", "load", "names"]

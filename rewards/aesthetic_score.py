@@ -8,12 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rewards.answers import refused_answers
 from rewards.clip_files import load_clip
+from rewards.image_rows import Scored, distinct, refused_answers, score_rows
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.views import ShortestSideCrop
@@ -79,13 +78,13 @@ class AestheticScore:
 
     def score_views(self, views: Sequence[Any], prompts: Sequence[str], responses: Sequence[str | None]) -> Scores:
         """See `rewards.scores.Staged.score_views`."""
-        faults = refused_answers(self.name, responses)
-        rows = [row for row, fault in enumerate(faults) if fault is None]
-        values = np.full(len(faults), np.nan, np.float32)
-        if rows:
-            embedded = self.clip.images([views[row] for row in rows]).cpu()
-            values[rows] = ((embedded * self._weight).sum(-1) + self._bias).numpy()
-        return Scores(values, faults)
+
+        def run(rows: list[int]) -> Scored:
+            images, numbers = distinct([views[row] for row in rows])
+            values = (self.clip.images(images).cpu() * self._weight).sum(-1) + self._bias
+            return values[numbers].numpy(), [None] * len(rows)
+
+        return score_rows(refused_answers(self.name, responses), run)
 
 
 def _file_of(head: str, sha256: str | None) -> Path:

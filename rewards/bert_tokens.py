@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rewards.answers import cut_note
+from rewards.image_rows import cut_note
 
 MARKS = ["[DEC]", "[ENC]"]  # BLIP's, after the vocabulary; they matter where a prompt spells them
 KEPT_PROMPTS = 100_000

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 MEAN, DEVIATION = 0.16717362830052426, 1.0333394966054072
-"""Of the head's output over ImageReward's validation data: its constants that make the score's scale."""
+"""ImageReward's released constants: mean and deviation of the head's output, which make the score's scale."""
 
 VISION_EPS = 1e-6  # of timm's vision transformer; transformers' BLIP has 1e-5 by default
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from rewards.clip_model import ClipModel
 from rewards.devices import device_of, dtype_of
+from rewards.exact_weights import check_keys
 from rewards.weight_files import read_state_dict, weight_file
-from rewards.weight_places import local_place
+from rewards.weight_places import check_place, local_place
 
 Architecture = str | Mapping[str, Any] | None
 
@@ -42,6 +43,7 @@ def load_clip(
     """
     precision = dtype_of(dtype)
     where = device_of(device)
+    check_place(weights)
     file = weight_file(weights, revision, sha256)
     if file is not None:
         from rewards.open_clip_model import simple_ids
@@ -49,7 +51,7 @@ def load_clip(
 
         config = architecture_of(architecture)
         try:
-            model = converted(read_state_dict(file), config)
+            model = converted(read_state_dict(file), config, str(file))
         except ValueError as error:
             raise ValueError(f"weights {weights}: {str(error).removeprefix(f'weights {file}: ')}") from None
         return ClipModel(model, simple_ids(), device=where, dtype=precision)
@@ -129,6 +131,7 @@ def clip_tokenizer() -> Any:
 
 
 def _from_transformers(weights: str, revision: str | None) -> Any:
+    from safetensors import SafetensorError
     from transformers import CLIPModel
     from transformers.utils import logging
 
@@ -136,19 +139,14 @@ def _from_transformers(weights: str, revision: str | None) -> Any:
     logging.set_verbosity_error()  # what it would say at length of missing weights is said below
     try:
         model, said = CLIPModel.from_pretrained(place or weights, revision=revision, output_loading_info=True)
-    except OSError as error:
+    except (OSError, RuntimeError, SafetensorError) as error:  # nothing there, other shapes, a broken file
         raise ValueError(
             f"weights {weights}: no CLIP of transformers found there ({str(error).splitlines()[0]}); "
             "give a hub name or a folder"
         ) from None
     finally:
         logging.set_verbosity(level)
-    missing = sorted(name for name in said["missing_keys"] if not name.endswith("position_ids"))
-    if missing:  # transformers would have gone on with random numbers in their place
-        more = f" and {len(missing) - 6} more" if len(missing) > 6 else ""
-        raise ValueError(
-            f"weights {weights}: not a whole CLIP, missing {', '.join(missing[:6])}{more}; give one with both towers"
-        )
+    check_keys(said["missing_keys"], said["unexpected_keys"], weights)  # transformers fills or drops them, and goes on
     return model
 
 

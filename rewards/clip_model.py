@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from rewards.clip_texts import projected, tokenised
+from rewards.image_rows import Scored, cut_note, distinct, empty_texts, score_rows
 from rewards.scores import Scores
 from rewards.views import CLIP_MEAN, CLIP_STD, normalised
 
@@ -69,7 +70,7 @@ class ClipModel:
             ids, lengths = tokenised(self.tokenizer, new, self.length)
             out = self.model.get_text_features(input_ids=ids.to(self._device))
             embedded = normalize(projected(out).float(), dim=-1)
-            self._texts.update(zip(new, zip(embedded, lengths, strict=True), strict=True))
+            self._texts.update(zip(new, zip((row.clone() for row in embedded), lengths, strict=True), strict=True))
         rows = [self._texts[text] for text in texts]
         for text in dict.fromkeys(texts):
             self._texts.move_to_end(text)
@@ -82,12 +83,9 @@ class ClipModel:
     ) -> tuple[NDArray[np.float32], list[str | None]]:
         """[N] cosines of each view with its text, and per row a note where the text was cut."""
         said, lengths = self.texts(texts)
-        values = (self.images(views, **inputs) * said).sum(-1)
-        notes = [
-            f"text of {n} tokens, cut to the {self.length} that the model reads" if n > self.length else None
-            for n in lengths
-        ]
-        return values.cpu().numpy(), notes
+        images, numbers = (list(views), list(range(len(views)))) if inputs else distinct(views)
+        values = (self.images(images, **inputs)[numbers] * said).sum(-1)
+        return values.cpu().numpy(), [cut_note(length, self.length) for length in lengths]
 
 
 def cosine_scores(
@@ -104,14 +102,10 @@ def cosine_scores(
     A row without text fails; a cosine below `least` counts as that; `inputs` [N, ...] as `ClipModel.pixels` takes them.
     """
     texts = [prompt if said is None else said for prompt, said in zip(prompts, responses, strict=True)]
-    faults = [None if text.strip() else "the text is empty; nothing to compare the image with" for text in texts]
-    rows = [row for row, fault in enumerate(faults) if fault is None]
-    values = np.full(len(texts), np.nan, np.float32)
-    notes: list[str | None] = [None] * len(texts)
-    if rows:
+
+    def run(rows: list[int]) -> Scored:
         kept = {name: value[rows] for name, value in inputs.items()}
-        cosines, said = clip.cosines([views[row] for row in rows], [texts[row] for row in rows], **kept)
-        values[rows] = scale * np.maximum(cosines, least)
-        for row, note in zip(rows, said, strict=True):
-            notes[row] = note
-    return Scores(values, faults, notes=notes)
+        cosines, notes = clip.cosines([views[row] for row in rows], [texts[row] for row in rows], **kept)
+        return np.asarray(scale * np.maximum(cosines, least), np.float32), notes
+
+    return score_rows(empty_texts(texts), run)

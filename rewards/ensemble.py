@@ -39,7 +39,7 @@ class Ensemble:
         rule: a key of `RULES`.
         weights: one a member; default: alike. Not for "pareto".
         statistics: for "zscore", the file of `mmpo data pair --write-statistics`.
-        batch_size: rows at once.
+        batch_size: rows at once; default: the smallest of the members'.
     Raises:
         ValueError: what does not go together.
     """
@@ -48,16 +48,16 @@ class Ensemble:
 
     def __init__(
         self,
-        members: Sequence[Any],
+        members: Sequence[Any] = (),
         rule: str = "zscore",
         weights: Sequence[float] | None = None,
         statistics: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
     ) -> None:
         if rule not in RULES:
             raise ValueError(f"ensemble: rule: {one_of(rule, RULES)}")
-        self._said, self.batch_size = rule, batch_size
-        self._members = load_members(members)
+        self._said, self._members = rule, load_members(members)
+        self.batch_size = batch_size or min(member.reward.batch_size for member in self._members)
         names = [member.name for member in self._members]
         if weights is not None and (len(weights) != len(names) or not _are_weights(weights)):
             raise ValueError(f"ensemble: weights: expected {len(names)} numbers above 0, one a member, got {weights}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -41,19 +41,36 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
     Raises:
         ValueError: keys or shapes that do not fit, by name.
     """
-    try:
-        missing, unexpected = model.load_state_dict(dict(state), strict=False, assign=True)
-    except RuntimeError as error:
-        faults = "; ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise ValueError(f"weights {source}: {faults}") from None
-    words = [f"{word} {_some(keys)}" for word, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
-    if words:
-        raise ValueError(f"weights {source}: other keys than the model's; {'; '.join(words)}")
+    wanted = model.state_dict()
+    odd = [
+        f"{key} is {list(tensor.shape)} and should be {list(wanted[key].shape)}"
+        for key, tensor in state.items()
+        if key in wanted and tensor.shape != wanted[key].shape
+    ]
+    check_keys(wanted.keys() - state.keys(), state.keys() - wanted.keys(), source, odd)
+    model.load_state_dict(dict(state), strict=False, assign=True)  # checked above
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
             if buffer.is_meta:  # numbers of positions, in no file
                 assert name == "position_ids", name
                 module.register_buffer(name, torch.arange(buffer.shape[-1]).expand(buffer.shape), persistent=False)
+
+
+def check_keys(missing: Iterable[str], unexpected: Iterable[str], source: str, shapes: Sequence[str] = ()) -> None:
+    """Refuses weights that lack keys of the model or have others; numbers of positions, in old files, do not count.
+
+    Args:
+        missing, unexpected: keys.
+        source: the file or folder, for messages.
+        shapes: sentences about tensors of another shape.
+    Raises:
+        ValueError: names them.
+    """
+    kinds = {"missing ": missing, "unexpected ": unexpected, "": shapes}
+    named = {word: [key for key in keys if not key.endswith("position_ids")] for word, keys in kinds.items()}
+    words = [word + _some(keys) for word, keys in named.items() if keys]
+    if words:
+        raise ValueError(f"weights {source}: not those of this model: {'; '.join(words)}")
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, source: str) -> torch.Size:

@@ -11,11 +11,11 @@ import torch
 from rewards.devices import device_of, dtype_of
 from rewards.hps_v3_model import Positions, load_hps_v3
 from rewards.hps_v3_prompt import REWARD_MARK, asked
+from rewards.image_rows import finite_or_failed, refused_answers
 from rewards.question import Question
 from rewards.scores import Candidate, Scores
 from rewards.smart_resize import Refused, SmartResize
 from rewards.staged import score_by_views
-from rewards.table import REWARD_TABLE
 from rewards.vlm_inputs import VlmInputs
 from rewards.weight_files import weight_file
 from rewards.weights_hash import weights_identity
@@ -84,7 +84,8 @@ class HPSv3:
     @torch.inference_mode()
     def score_views(self, views: Sequence[Any], prompts: Sequence[str], responses: Sequence[str | None]) -> Scores:
         """See `rewards.scores.Staged.score_views`."""
-        faults = [self._fault(*row) for row in zip(views, prompts, responses, strict=True)]
+        refused = refused_answers(self.name, responses)
+        faults = [said or self._fault(*row) for said, *row in zip(refused, views, prompts, strict=True)]
         rows = [row for row, fault in enumerate(faults) if fault is None]
         values = np.full((2, len(prompts)), np.nan, np.float32)
         encoded = self._inputs.encode([Question((views[r], asked(prompts[r]))) for r in rows], side="right")
@@ -96,12 +97,10 @@ class HPSv3:
             out = self._model(encoded.batch.to(self._device), here.int().argmax(1).to(self._device), self._positions)
             kept = [rows[row] for row in encoded.rows]
             values[:, kept] = torch.stack([out[:, 0], out[:, 1].exp()]).cpu().numpy()
-        return Scores(values[0], faults, {"sigma": values[1]})
+        mean, errors = finite_or_failed(values[0], faults)
+        return Scores(mean, errors, {"sigma": values[1]})
 
-    def _fault(self, view: Any, prompt: str, answer: str | None) -> str | None:
-        if answer is not None:
-            takers = [name for name, entry in REWARD_TABLE.items() if "response" in entry.takes]
-            return f"hpsv3 scores images made for a prompt; for text answers take {', '.join(takers)}"
+    def _fault(self, view: Any, prompt: str) -> str | None:
         return view.why if isinstance(view, Refused) else self._inputs.fault(prompt)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from rewards.exact_weights import load_exactly
 from rewards.weight_files import read_state_dict
 
 Positions = Literal["sequential", "mrope"]
@@ -78,16 +79,10 @@ def load_hps_v3(file: Path, config: Any, *, device: str, dtype: torch.dtype) -> 
     config.text_config.vocab_size = words.shape[0]
     with init_empty_weights():
         model = HPSv3Model(config)
-    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in state.items()}
-    wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
-    if wrong:
-        listed = ", ".join(f"{name}: {found.get(name, 'missing')}" for name in wrong[:4])
-        raise ValueError(
-            f"weights {file}: {len(wrong)} tensors are not those of HPSv3 on this base ({listed}, ...); "
-            "give its file, and as base the model it was trained from"
-        )
-    model.load_state_dict(state, assign=True)
+    try:
+        load_exactly(model, state, str(file))
+    except ValueError as error:
+        raise ValueError(f"{error}; give HPSv3's file, and as base the model that it was trained from") from None
     model.head.float()
     model.backbone.to(dtype)
     return model.eval().requires_grad_(False).to(device)

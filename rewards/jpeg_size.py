@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from rewards.answers import refused_answers
+from rewards.image_rows import refused_answers
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 

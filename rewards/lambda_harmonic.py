@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from mmpo.data.images import decode
-from rewards.answers import cut_note, refused_answers
 from rewards.clip_files import load_clip
+from rewards.image_rows import cut_note, finite_or_failed, row_faults
 from rewards.scores import Candidate, Scores
 from rewards.staged import score_by_views
 from rewards.views import ShortestSideCrop
@@ -60,7 +60,6 @@ class LambdaHarmonic:
         files = subject_files(references)
         self.clip = load_clip(weights, revision=revision, device=device, dtype=dtype)
         self.view, self.batch_size, self._lam = ShortestSideCrop(self.clip.size), batch_size, float(lam)
-        self._limit = int(self.clip.model.config.text_config.max_position_embeddings)
         self._known = (weights, revision, dtype, files)
         seen = [self.view(_read(file)) for file in files]
         parts = [self.clip.images(seen[at : at + batch_size]) for at in range(0, len(seen), batch_size)]
@@ -79,10 +78,7 @@ class LambdaHarmonic:
 
     def score_views(self, views: Sequence[Any], prompts: Sequence[str], responses: Sequence[str | None]) -> Scores:
         """See `rewards.scores.Staged.score_views`."""
-        faults = [
-            fault or (None if prompt.strip() else "the prompt is empty; nothing to compare the image with")
-            for fault, prompt in zip(refused_answers(self.name, responses), prompts, strict=True)
-        ]
+        faults = row_faults(self.name, prompts, responses)
         rows = [row for row, fault in enumerate(faults) if fault is None]
         table = np.full((3, len(faults)), np.nan, np.float32)
         notes: list[str | None] = [None] * len(faults)
@@ -93,8 +89,9 @@ class LambdaHarmonic:
             t2i = (images * said).sum(-1).cpu().numpy()
             table[:, rows] = np.stack([harmonic(i2i, t2i, self._lam), i2i, t2i])
             for row, length in zip(rows, lengths, strict=True):
-                notes[row] = cut_note(length, self._limit)
-        return Scores(table[0], faults, {"i2i": table[1], "t2i": table[2]}, notes)
+                notes[row] = cut_note(length, self.clip.length)
+        values, errors = finite_or_failed(table[0], faults)
+        return Scores(values, errors, {"i2i": table[1], "t2i": table[2]}, notes)
 
 
 def harmonic(i2i: NDArray[np.float32], t2i: NDArray[np.float32], lam: float) -> NDArray[np.float32]:

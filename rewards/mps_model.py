@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, pad
 
-from rewards.answers import cut_note
-from rewards.image_rows import Scored, distinct
+from rewards.clip_texts import tokenised
+from rewards.image_rows import Scored, cut_note, distinct
 from rewards.mps_cross import CrossModel
 from rewards.views import normalised
 
@@ -88,12 +88,11 @@ class MpsModel:
 
     def _texts(self, texts: Sequence[str]) -> tuple[Tensor, Tensor, list[int]]:
         """[N, T, D] projected tokens, [N, D] that of the end mark, and how many tokens each text has."""
-        ids = [self._tokenizer(text, truncation=False, verbose=False).input_ids for text in texts]
-        kept = [row if len(row) <= self._length else [*row[: self._length - 1], row[-1]] for row in ids]
-        padded = [row + [self._tokenizer.pad_token_id] * (self._length - len(row)) for row in kept]
+        ids, lengths = tokenised(self._tokenizer, texts, self._length)
+        padded = pad(ids, (0, self._length - ids.shape[1]), value=self._tokenizer.pad_token_id)
         projection = self.clip.text_projection
-        hidden = self.clip.text_model(input_ids=torch.tensor(padded, device=projection.weight.device))
-        return projection(hidden.last_hidden_state), projection(hidden.pooler_output), [len(row) for row in ids]
+        hidden = self.clip.text_model(input_ids=padded.to(projection.weight.device))
+        return projection(hidden.last_hidden_state), projection(hidden.pooler_output), lengths
 
     def _read(self, prompts: Sequence[str]) -> list[ReadPrompt]:
         new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self._prompts]
@@ -101,7 +100,8 @@ class MpsModel:
             tokens, ends, lengths = self._texts(new)
             masks = word_mask(tokens, self._condition, self._threshold)
             for prompt, *row in zip(new, tokens, ends.float(), masks, lengths, strict=True):
-                self._prompts[prompt] = ReadPrompt(*row)
+                tokens_of, end, mask, length = row
+                self._prompts[prompt] = ReadPrompt(tokens_of.clone(), end.clone(), mask.clone(), length)
         read = [self._prompts[prompt] for prompt in prompts]
         for prompt in dict.fromkeys(prompts):
             self._prompts.move_to_end(prompt)

@@ -73,8 +73,8 @@ class MpsScore:
         batch_size: int = 32,
     ) -> None:
         where, precision, text = device_of(device), dtype_of(dtype), condition_text(condition)
-        if not threshold < 1:
-            raise ValueError(f"threshold: expected a share below 1, got {threshold}: it would hide every word")
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not threshold < 1:
+            raise ValueError(f"threshold: expected a share below 1, as 1 hides every word, got {threshold!r}")
         self.model = MpsModel(
             load_mps(weights, revision=revision, sha256=sha256),
             clip_tokenizer(),

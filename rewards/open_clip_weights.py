@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rewards.exact_weights import load_exactly
+
 _TOPS = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
@@ -46,7 +48,8 @@ def architecture_of(named: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
     if named is None:
         raise ValueError(
             "architecture: a state dict does not say what it is of; give open_clip's name of it, such as ViT-H-14 "
-            "or ViT-L-14-quickgelu, or its config"
+            "or ViT-L-14-quickgelu, or its config; rewards without this option take a hub name or folder of a "
+            "transformers CLIP"
         )
     config: Any = named
     if isinstance(named, str):
@@ -70,12 +73,13 @@ def architecture_of(named: str | Mapping[str, Any] | None) -> Mapping[str, Any]:
     return config
 
 
-def converted(state: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> Any:
+def converted(state: Mapping[str, Tensor], architecture: Mapping[str, Any], source: str) -> Any:
     """A transformers `CLIPModel` of these weights, in their dtype.
 
     Args:
         state: of open_clip's `CLIP`; a leading "module." of a parallel training is left away.
         architecture: of `architecture_of`.
+        source: the file, for messages.
     Raises:
         ValueError: names what is missing, unexpected, or of another shape.
     """
@@ -83,24 +87,9 @@ def converted(state: Mapping[str, Tensor], architecture: Mapping[str, Any]) -> A
 
     if state and all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): value for name, value in state.items()}
-    renamed = dict(_renamed(state))
     with torch.device("meta"):  # or a billion numbers are drawn for nothing
         model = CLIPModel(transformers_config(architecture))
-    wanted = model.state_dict()
-    faults = [f"missing {name}" for name in wanted if name not in renamed and not name.endswith("position_ids")]
-    faults += [f"unexpected {name}" for name in renamed if name not in wanted]
-    faults += [
-        f"{name} is {list(value.shape)} and should be {list(wanted[name].shape)}"
-        for name, value in renamed.items()
-        if name in wanted and value.shape != wanted[name].shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
-        raise ValueError(f"the weights are not of this architecture: {'; '.join(faults[:6])}{more}")
-    model.load_state_dict(renamed, strict=False, assign=True)
-    for tower in (model.text_model, model.vision_model):
-        embeddings = tower.embeddings
-        embeddings.position_ids = torch.arange(embeddings.position_ids.shape[-1])[None]  # in no file
+    load_exactly(model, dict(_renamed(state)), source)
     return model
 
 

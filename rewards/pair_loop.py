@@ -166,6 +166,8 @@ class PairTrainer:
     def _after_step(self, metrics: Mapping[str, float], seconds: float, log: MetricsLog, console: Console) -> None:
         train, step = self._run.recipe.train, self._step
         last = step == train.steps
+        if not math.isfinite(metrics["grad_norm"]) and self._run.accelerator.scaler is None:
+            console.say(f"warning: step {step} has a gradient that is not finite and was not applied; lower optim.lr")
         if step % train.log_every == 0 or last:
             log.write(step, {**metrics, "pairs_per_second": train.batch_size / seconds})
         right = f"  accuracy {metrics['accuracy']:.2f}" if "accuracy" in metrics else ""

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmpo.records import bytes_hash, content_id
 from rewards.scores import Candidate, Response, Scores
+from rewards.staged import image_of
 
 
 class RandomScore:
@@ -20,6 +21,8 @@ class RandomScore:
     name = "random"
 
     def __init__(self, seed: int = 0) -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int):
+            raise ValueError(f"seed: expected a whole number, got {seed!r}")
         self._seed = seed
         self.identity = {"seed": str(seed)}
 
@@ -30,5 +33,6 @@ class RandomScore:
 
     def _number(self, candidate: Candidate, prompt: str) -> float:
         answered = [candidate.text] if isinstance(candidate, Response) else []
-        image = candidate.image if isinstance(candidate, Response) else candidate
-        return int(content_id(self._seed, prompt, bytes_hash(image.tobytes()), *answered)[:12], 16) / 16**12
+        return (
+            int(content_id(self._seed, prompt, bytes_hash(image_of(candidate).tobytes()), *answered)[:12], 16) / 16**12
+        )

@@ -42,11 +42,11 @@ class RewardEntry:
 
 MODEL_OPTIONS = MappingProxyType(
     {
-        "weights": "another hub name, or a local folder or file",
+        "weights": "another hub name, or a local folder, of a transformers CLIP",
         "revision": "branch, tag or commit on the hub; default: main, which is not pinned",
         "device": "default: cuda where there is one, else cpu",
         "dtype": "of the model: float32, bfloat16 or float16; the last product is float32 anyway. Default: float32",
-        "batch_size": "rows at once; scores do not depend on it. Default: 32",
+        "batch_size": "rows at once; in float32 scores do not depend on it, in bfloat16 by its rounding. Default: 32",
     }
 )
 """Options of every reward that runs a model."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from rewards.scores import Candidate, Response, Reward, Scores, Staged, View
@@ -68,21 +69,28 @@ def score_by_views(
 
 
 def image_of(candidate: Candidate) -> Image.Image:
-    """The image that is the candidate, or that was asked about."""
-    return (candidate.image if isinstance(candidate, Response) else candidate).convert("RGB")
+    """The image that is the candidate, or that was asked about: RGB, on white where it is transparent."""
+    from mmpo.data.images import to_rgb
+
+    return to_rgb(candidate.image if isinstance(candidate, Response) else candidate)
 
 
 def joined(batches: Sequence[Scores]) -> Scores:
     """The scores of several batches as one."""
     if not batches:
         return Scores(np.empty(0, np.float32), [])
-    names = batches[0].parts
+    names = dict.fromkeys(name for batch in batches for name in batch.parts)
     return Scores(
         np.concatenate([batch.values for batch in batches]),
         [error for batch in batches for error in batch.errors],
-        {name: np.concatenate([batch.parts[name] for batch in batches]) for name in names},
+        {name: np.concatenate([_part(batch, name) for batch in batches]) for name in names},
         [note for batch in batches for note in (batch.notes or [None] * len(batch.errors))],
     )
+
+
+def _part(batch: Scores, name: str) -> NDArray[np.float32]:
+    """A batch's part; NaN where the batch has none of this name, as a judge's of images has none of answers."""
+    return batch.parts[name] if name in batch.parts else np.full(len(batch.values), np.nan, np.float32)
 
 
 def _candidate(image: Image.Image, response: str | None) -> Candidate:

@@ -22,7 +22,8 @@ ASPECTS = tuple(dict.fromkeys([*IMAGE_ASPECTS, *ANSWER_ASPECTS]))
 
 
 class VLMJudge:
-    """Mean of a judge's ratings from 1 to 5; the parts are the aspects. It also compares candidates by twos.
+    """Mean of a judge's ratings from 1 to 5; it also compares candidates by twos. The parts are the aspects, those of
+    images where a batch holds images, those of answers where it holds answers.
 
     An image is rated for prompt_following, aesthetic, fidelity and harmlessness, VisionPrefer's four; a text answer to
     a question about an image for correctness, faithfulness, helpfulness and harmlessness. A reply that cannot be read,
@@ -68,6 +69,8 @@ class VLMJudge:
         backoff: float | None = None,
     ) -> None:
         self._aspects = _checked(aspects)
+        if isinstance(side, bool) or not isinstance(side, int) or side < 1:
+            raise ValueError(f"side: expected pixels, a whole number from 1 on, got {side!r}")
         local = {"weights": weights, "revision": revision, "device": device, "dtype": dtype, "tokens": tokens}
         http: dict[str, Any] = {
             "model": model,
@@ -94,7 +97,9 @@ class VLMJudge:
         errors = [self._fault(*row) for row in zip(prompts, responses, strict=True)]
         rows = [row for row, error in enumerate(errors) if error is None]
         asked = [rating_question(prompts[r], views[r], responses[r], self._wanted(responses[r])) for r in rows]
-        parts = {name: np.full(len(prompts), np.nan, np.float32) for name in self._aspects}
+        kinds = [self._wanted(answer) for answer in responses]
+        wanted = [name for name in self._aspects if any(name in kind for kind in kinds)]
+        parts = {name: np.full(len(prompts), np.nan, np.float32) for name in wanted}
         values = np.full(len(prompts), np.nan, np.float32)
         for row, reply in zip(rows, self._ask(asked), strict=True):
             try:

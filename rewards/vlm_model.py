@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from rewards.devices import device_of, dtype_of
+from rewards.exact_weights import check_keys
 from rewards.question import Question
 from rewards.vlm_inputs import Side, VlmInputs
+from rewards.weight_places import check_place
 
 
 class VlmModel:
@@ -68,6 +70,7 @@ class VlmModel:
         greedy = GenerationConfig(
             do_sample=False,
             max_new_tokens=tokens,
+            repetition_penalty=1.0,  # or the model's own pushes ratings away from the numbers that the question names
             eos_token_id=own.eos_token_id if own.eos_token_id is not None else self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.pad_token_id,
         )
@@ -88,17 +91,20 @@ def load_vlm(
     Raises:
         ValueError: nothing to load there.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     precision = dtype_of(dtype)
+    check_place(weights)
     try:
         processor = AutoProcessor.from_pretrained(weights, revision=revision)
-        model = AutoModelForImageTextToText.from_pretrained(
-            weights, revision=revision, dtype=precision, attn_implementation="sdpa"
+        model, said = AutoModelForImageTextToText.from_pretrained(
+            weights, revision=revision, dtype=precision, attn_implementation="sdpa", output_loading_info=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"weights {weights}: no vision-language model of transformers with its processor found there "
             f"({str(error).splitlines()[0]}); give a hub name or a folder"
         ) from None
+    check_keys(said["missing_keys"], (), weights)  # transformers fills them with random numbers, and goes on
     return VlmModel(model, processor, device=device_of(device))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rewards.image_rows import finite_or_failed
 from rewards.question import Question, check_slots, filled
 from rewards.scores import Candidate, Scores
 from rewards.staged import Whole, score_by_views
@@ -87,7 +88,8 @@ class VQAScore:
             if kept:
                 both = [logp[:, ids].logsumexp(-1).exp().numpy() for ids in (self._yes, self._no)]
                 values[:, [rows[row] for row in kept]] = both
-        return Scores(values[0], faults, {"no": values[1]})
+        yes, errors = finite_or_failed(values[0], faults)
+        return Scores(yes, errors, {"no": values[1]})
 
     def _fault(self, prompt: str, answer: str | None) -> str | None:
         of_answer = None if answer is None else self._vlm.inputs.fault(answer)

@@ -19,6 +19,17 @@ def local_place(weights: str) -> Path | None:
     return None
 
 
+def check_place(weights: str) -> None:
+    """Refuses what can only be a path on this machine and leads nowhere; the hub's own errors would not say so.
+
+    Raises:
+        ValueError: an absolute path, one from "." or "~", or a lone file's name, and nothing is there.
+    """
+    lone = "/" not in weights and weights.endswith((".safetensors", ".bin", ".pt", ".pth"))
+    if (lone or weights.startswith(("/", ".", "~"))) and not Path(weights).expanduser().exists():
+        raise ValueError(f"weights {weights}: no such file or folder on this machine; correct it, or give a hub name")
+
+
 def hub_file(weights: str) -> tuple[str, str] | None:
     """(OWNER/NAME, FILE) of a file on the hub, spelled OWNER/NAME/FILE; None for anything else."""
     owner, _, rest = weights.partition("/")

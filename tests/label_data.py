@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from tiny_clips import make_clip
 
 from mmpo.data.candidates import open_candidates
 from mmpo.data.images import encode
@@ -133,18 +133,6 @@ class Mean:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mean)
-
-
-def make_clip(folder: Path) -> Path:
-    """A tiny random CLIP with CLIP's vocabulary."""
-    from transformers import CLIPConfig, CLIPModel
-
-    torch.manual_seed(0)
-    tower = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    text = {**tower, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407, "pad_token_id": 49407}
-    vision = {**tower, "image_size": 224, "patch_size": 32}
-    CLIPModel(CLIPConfig(projection_dim=32, text_config=text, vision_config=vision)).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import torch
-from label_data import everything, label_data, make_clip, make_shapes
+from label_data import everything, label_data, make_shapes
+from tiny_clips import make_clip
 
 from mmpo.data.labels import read_marker
 

@@ -220,7 +220,7 @@ def test_identities_tell_weights_and_options_apart(folder: Path, places: Path) -
         ({"scale": "x1000"}, "scale: expected one of cos, x100, clipscore, got 'x1000'"),
         ({"backend": "onnx"}, "backend: expected one of transformers, open_clip, got 'onnx'"),
         ({"weights": "hps.pt"}, "architecture: a state dict does not say what it is of"),
-        ({"weights": "hps.pt", "architecture": "ViT-B-32"}, r"weights .*hps\.pt: the weights are not of this architec"),
+        ({"weights": "hps.pt", "architecture": "ViT-B-32"}, r"weights .*hps\.pt: not those of this model: missing "),
         ({"weights": "hps.pt", "architecture": ARCHITECTURE, "sha256": "ab" * 32}, r"sha256 is \w{64}, pinned is abab"),
         ({"weights": "local"}, "no CLIP of transformers found there"),
         ({"backend": "open_clip", "architecture": "ViT-H14"}, "open_clip knows no 'ViT-H14'; did you mean 'ViT-H-14'"),
@@ -245,7 +245,22 @@ def test_half_a_clip_and_foreign_words_are_refused(folder: Path, tmp_path: Path)
     model = CLIPModel.from_pretrained(folder)
     model.text_model.save_pretrained(tmp_path / "text")
     (tmp_path / "text" / "config.json").write_text((folder / "config.json").read_text())
-    with pytest.raises(ValueError, match=r"not a whole CLIP, missing logit_scale, .* more; give one with both towers"):
+    with pytest.raises(ValueError, match=r"not those of this model: missing logit_scale, .* more"):
         rewards.load("clip", weights=str(tmp_path / "text"))
+    more = CLIPModel.from_pretrained(folder)
+    more.vision_model.register_parameter("steps", torch.nn.Parameter(torch.zeros(2)))
+    more.save_pretrained(tmp_path / "more")
+    with pytest.raises(ValueError, match=r"more: not those of this model: unexpected vision_model\.steps$"):
+        rewards.load("pickscore", weights=str(tmp_path / "more"))
+    wide = json.loads((folder / "config.json").read_text())
+    wide["projection_dim"] = 48
+    model.save_pretrained(tmp_path / "wide")
+    (tmp_path / "wide" / "config.json").write_text(json.dumps(wide))
+    (tmp_path / "wide" / "junk").mkdir()
+    (tmp_path / "wide" / "junk" / "config.json").write_text(json.dumps(wide))
+    (tmp_path / "wide" / "junk" / "model.safetensors").write_bytes(b"junk")
+    for place in ("wide", "wide/junk"):
+        with pytest.raises(ValueError, match=rf"weights .*{place}: no CLIP of transformers found there"):
+            rewards.load("pickscore", weights=str(tmp_path / place))
     with pytest.raises(ValueError, match=r"no tokenizer beside them, and CLIP's own has 49,408 .* model knows 500"):
         rewards.load("clip", weights=str(make_clip(tmp_path / "words", words=500)))

@@ -85,6 +85,14 @@ def test_z_scores_are_those_of_the_members(tmp_path: Path) -> None:
     assert np.array_equal(again.values, scores.values)
 
 
+def test_a_batch_is_no_larger_than_any_member_likes(tmp_path: Path) -> None:
+    """A vision-language model asks for fewer rows than a CLIP, for memory."""
+    small, large = Channel("red", 0), Channel("blue", 2)
+    small.batch_size = 2
+    assert Ensemble([small, large], statistics=statistics(tmp_path)).batch_size == 2
+    assert Ensemble([small, large], statistics=statistics(tmp_path), batch_size=3).batch_size == 3
+
+
 def test_equal_views_are_computed_once(tmp_path: Path) -> None:
     members = [Channel("red", 0), Channel("blue", 0)]
     ensemble = Ensemble(members, statistics=statistics(tmp_path))
@@ -159,6 +167,7 @@ def test_by_name_with_members_of_the_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({}, "members: expected two or more"),
         ({"members": "random"}, "members: expected two or more"),
         ({"members": ["random"]}, "members: expected two or more"),
         ({"members": ["random", "random"]}, "two are called 'random'"),

@@ -142,7 +142,7 @@ def test_rows_that_cannot_be_scored_say_why(tiny_hps: dict[str, str]) -> None:
     said = [error or "" for error in scores.errors]
     assert "empty" in said[1]
     assert "'<|Reward|>', a mark of this model's own" in said[2]
-    assert "take pickscore, vqascore" in said[3].replace("clip, ", "")
+    assert "rewards that take answers: clip, " in said[3]
     assert "more than 200 times as long as wide" in said[4]
     assert scores.values[0] == pytest.approx(naive(tiny_hps, image, "a cat", "sequential")[0], abs=1e-5)
     assert np.isnan(reward.score(candidates[1:2], prompts[1:2]).values).all()
@@ -159,8 +159,10 @@ def test_other_weights_are_refused(tiny_hps: dict[str, str], tmp_path: Path) -> 
     state = load_file(tiny_hps["weights"])
     changes = {
         "unknown tensor extra.weight": {**state, "extra.weight": torch.zeros(1)},
-        r"1 tensors are not .*head.5.bias: missing": {k: v for k, v in state.items() if k != "rm_head.5.bias"},
-        r"head.5.weight: \(3, 16\)": {**state, "rm_head.5.weight": torch.zeros(3, 16)},
+        r"not those of this model: missing head.5.bias; give HPSv3's file": {
+            k: v for k, v in state.items() if k != "rm_head.5.bias"
+        },
+        r"head.5.weight is \[3, 16\] and should be \[2, 16\]": {**state, "rm_head.5.weight": torch.zeros(3, 16)},
         "beyond the 263 tokens": {**state, "model.embed_tokens.weight": state["model.embed_tokens.weight"][:-1]},
         "no embeddings": {"rm_head.0.bias": torch.zeros(1)},
     }

@@ -177,6 +177,32 @@ def test_images_alone_cannot_score_answers(clip_folder: Path, subject: Path, tmp
         assert scores.errors[1] is None
 
 
+def test_a_score_that_is_no_number_says_so(clip_folder: Path, subject: Path, tmp_path: Path) -> None:
+    """As of a model that overflows in float16: never NaN without a word."""
+    head = str(save_head(published_head(32), tmp_path / "head.pth"))
+    for name, options in (
+        ("pickscore", {}),
+        ("aesthetic", {"head": head}),
+        ("lambda_harmonic", {"references": str(subject)}),
+    ):
+        reward = rewards.load(name, weights=str(clip_folder), **options)
+        reward.clip.model.visual_projection.weight.data.fill_(np.inf)
+        scores = reward.score(IMAGES[:1], ["a cat"])
+        assert np.isnan(scores.values).all()
+        assert scores.errors == ["the model's score is nan; in float16 try bfloat16 or float32"], name
+
+
+def test_an_image_of_several_answers_is_encoded_once(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reward = rewards.load("clip", weights=str(clip_folder))
+    view, seen, images = reward.view(IMAGES[0]), [], reward.clip.images
+    other = reward.view(IMAGES[1])
+    monkeypatch.setattr(reward.clip, "images", lambda views: seen.append(len(views)) or images(views))
+    together = reward.score_views([view, other, view], ["?"] * 3, ["a cat", "a dog", "a hat"]).values
+    assert seen == [2]
+    alone = [reward.score_views([view], ["?"], [text]).values[0] for text in ("a cat", "a hat")]
+    np.testing.assert_allclose(together[[0, 2]], alone, atol=1e-6)
+
+
 def test_the_verifier_holds_an_answer_against_its_image() -> None:
     """Whatever was asked, and also by the stages of the labelling engine."""
     image = render(parse("a red circle above a blue square"), 0)
@@ -191,6 +217,15 @@ def test_the_verifier_holds_an_answer_against_its_image() -> None:
     views = staged(reward)
     again = views.score_views([views.view(image)] * 3, ["what?"] * 3, texts)
     np.testing.assert_array_equal(again.values, scores.values)
+
+
+def test_transparent_pictures_are_seen_on_white(clip_folder: Path) -> None:
+    """As labels see them, which decode files; not as whatever colour stands below the transparency."""
+    glass = Image.new("RGBA", (40, 40), (200, 0, 0, 0))
+    white, red = Image.new("RGB", (40, 40), "white"), Image.new("RGB", (40, 40), (200, 0, 0))
+    for reward in (rewards.load("clip", weights=str(clip_folder)), rewards.load("jpeg_size"), rewards.load("random")):
+        seen = [reward.score([image], ["a cat"]).values[0] for image in (glass, white, red)]
+        assert seen[0] == seen[1] != seen[2]
 
 
 def test_random_labels_tell_answers_apart() -> None:

@@ -91,7 +91,7 @@ def test_bad_rows_are_named_and_none_stops_the_run_or_scores_0(main: Main, tmp_p
     assert marker["columns"]["pickscore"]["notes"]["count"] == 1
     assert "4 scored, 8 not; 1 with a note, the first: " in result.out
     assert "cut to the 77" in result.out
-    assert "rows without a score, which is null for them: 8" in result.out
+    assert "8 rows that no reward can score; a score that is not there is null, never 0:" in result.out
     last = result.out.splitlines()[-1]
     assert last == f"next: mmpo data pair {tmp_path / 'data'} --labels {tmp_path / 'labels'} --output PAIRS"
 
@@ -112,7 +112,7 @@ def test_what_is_refused_before_anything_is_loaded(main: Main, tmp_path: Path) -
     end = ("--output", labels)
     refused(data, *end, parts=("--reward: name at least one; valid: ", "shapes"))
     refused(data, "-r", "shape", *end, parts=("unknown name 'shape'; did you mean 'shapes'?",))
-    refused(data, "-r", "random,sede=3", *end, parts=("unknown name 'sede'; did you mean 'seed'?",))
+    refused(data, "-r", "random,sede=3", *end, parts=("unknown option 'sede'; did you mean 'seed'?",))
     refused(data, "-r", "random,seed", *end, parts=("'seed' is no option",))
     refused(data, "-r", "random", "-r", "random,seed=1", *end, parts=("column 'random' is taken", ",as=NAME"))
     refused(data, "-r", "random,as=../x", *end, parts=("names a folder",))

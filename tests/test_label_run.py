@@ -73,16 +73,17 @@ def test_an_image_is_decoded_once_and_equal_views_are_made_once(
     assert first.views + second.views == 24
 
 
-def test_answers_about_one_image_decode_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_about_one_image_decode_it_once(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.jpg").write_bytes(jpeg())
     row = {"image": "a.jpg", "question": "what?", "responses": ["a cat", "a dog", "noise"]}
     (tmp_path / "data" / "data.jsonl").write_text(json.dumps(row))
     reward = Counting()
-    monkeypatch.setattr("pipelines.label_spec._check_takes", lambda spec, kind: None)
     label_data(tmp_path / "data" / "data.jsonl", tmp_path / "labels", "random", loaded={"random": reward})
     assert (reward.views, reward.rows) == (1, 3)
     assert [row["response"] for row in rows_of(tmp_path / "labels")] == ["a cat", "a dog", "noise"]
+    with pytest.raises(ValueError, match=r"--reward aesthetic: scores images for a prompt, .* are text answers"):
+        label_data(tmp_path / "data" / "data.jsonl", tmp_path / "other", "aesthetic")
 
 
 def test_a_row_that_breaks_its_batch_is_found_and_the_others_are_scored(tmp_path: Path) -> None:
@@ -125,17 +126,21 @@ def test_a_reward_that_never_works_stops_early(tmp_path: Path) -> None:
 def test_other_weights_or_options_are_refused_under_one_name(tmp_path: Path) -> None:
     data, labels = make_shapes(tmp_path / "data", prompts=2), tmp_path / "labels"
     label_data(data, labels, "random", loaded={"random": Counting()})
-    with pytest.raises(ValueError, match=r"another options: \{\}, now \{'seed': 3\}; give --reward random,as=NAME"):
+    with pytest.raises(ValueError, match=r"otherwise: options \{\}, now \{'seed': 3\}; give --reward random,as=NAME"):
         label_data(data, labels, "random,seed=3", loaded={"random": Counting()})
-    with pytest.raises(ValueError, match=r"column 'random' has scores of another identity.*or --redo"):
+    with pytest.raises(ValueError, match=r"column 'random' was scored otherwise: identity .*or --redo"):
         label_data(data, labels, "random", loaded={"random": Counting(identity="2")})
+    label_data(data, labels, "pickscore,weights=a", loaded={"pickscore": Counting()})
+    moved = Counting()
+    label_data(data, labels, "pickscore,weights=b", loaded={"pickscore": moved})
+    assert moved.rows == 0, "the same weights in another place are the same"
     again = Counting(identity="2")
     label_data(data, labels, "random", loaded={"random": again}, redo=True)
     assert again.rows == 6
     label_data(data, labels, "random,seed=3,as=other", loaded={"random": Counting()})
     marker = read_marker(labels)
     assert marker is not None
-    assert [*marker["columns"]] == ["other", "random"]
+    assert [*marker["columns"]] == ["other", "pickscore", "random"]
 
 
 def test_data_that_changed_are_not_mixed(tmp_path: Path) -> None:

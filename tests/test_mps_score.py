@@ -213,8 +213,8 @@ def test_rows_that_cannot_be_scored_and_prompts_that_are_cut(file: Path) -> None
     scores = reward.score(rows, ["a cat", "what is it?", " ", "word " * 100])
     assert np.isnan(scores.values).tolist() == [False, True, True, False]
     assert "mps scores images, not answers; rewards that take answers: " in str(scores.errors[1])
-    assert "the prompt is empty" in str(scores.errors[2])
-    assert scores.notes == [None, None, None, "prompt of 102 tokens, cut to the 77 that the model reads"]
+    assert "the text is empty" in str(scores.errors[2])
+    assert scores.notes == [None, None, None, "text of 102 tokens, cut to the 77 that the model reads"]
     low = rewards.load("mps", weights=str(file), dtype="bfloat16").score(IMAGES, PROMPTS)
     np.testing.assert_allclose(low.values, reward.score(IMAGES, PROMPTS).values, atol=3)
 

@@ -40,7 +40,7 @@ def test_the_converted_model_is_the_same_function(quick_gelu: bool) -> None:
     with torch.inference_mode():
         images = source.encode_image(pixels())
         texts = source.encode_text(open_clip.get_tokenizer("ViT-H-14")(TEXTS))
-    target = converted(source.state_dict(), {**ARCHITECTURE, "quick_gelu": quick_gelu})
+    target = converted(source.state_dict(), {**ARCHITECTURE, "quick_gelu": quick_gelu}, "x.pt")
     ours = embeddings(target.eval())
     for mine, theirs in zip(ours, (images, texts), strict=True):
         scale = theirs.abs().max()
@@ -48,14 +48,14 @@ def test_the_converted_model_is_the_same_function(quick_gelu: bool) -> None:
         assert torch.cosine_similarity(mine, theirs).min() >= 1 - 1e-6
     assert target.logit_scale.shape == ()
     assert target.logit_scale.item() == pytest.approx(4.6052)
-    wrong = embeddings(converted(source.state_dict(), {**ARCHITECTURE, "quick_gelu": not quick_gelu}).eval())
+    wrong = embeddings(converted(source.state_dict(), {**ARCHITECTURE, "quick_gelu": not quick_gelu}, "x.pt").eval())
     for mine, theirs in zip(wrong, (images, texts), strict=True):
         assert (mine - theirs).abs().max() / theirs.abs().max() > 1e-3
 
 
 def test_nothing_of_the_model_is_left_undefined() -> None:
     """It is built without numbers; each must have come from the file, or be counted."""
-    model = converted(open_clip_model().state_dict(), ARCHITECTURE)
+    model = converted(open_clip_model().state_dict(), ARCHITECTURE, "x.pt")
     assert not [name for name, value in [*model.named_parameters(), *model.named_buffers()] if value.is_meta]
     assert torch.equal(model.vision_model.embeddings.position_ids, torch.arange(17)[None])
 
@@ -64,21 +64,21 @@ def test_what_is_missing_unexpected_or_of_another_shape_is_named() -> None:
     state = open_clip_model().state_dict()
     cut = {name: value for name, value in state.items() if name != "visual.ln_post.bias"}
     with pytest.raises(ValueError, match=r"missing vision_model\.post_layernorm\.bias$"):
-        converted(cut, ARCHITECTURE)
+        converted(cut, ARCHITECTURE, "x.pt")
     for odd in ("visual.trunk.norm.weight", "transformer.resblocks.0.ls_1.gamma", "attn_mask"):
         with pytest.raises(ValueError, match=f"unexpected {odd}$"):
-            converted({**state, odd: torch.ones(1)}, ARCHITECTURE)
+            converted({**state, odd: torch.ones(1)}, ARCHITECTURE, "x.pt")
     deeper = {**ARCHITECTURE, "text_cfg": {**ARCHITECTURE["text_cfg"], "layers": 3}}
-    with pytest.raises(ValueError, match=r"missing text_model\.encoder\.layers\.2\..* and 10 more"):
-        converted(state, deeper)
+    with pytest.raises(ValueError, match=r"weights x\.pt: .*missing text_model\.encoder\.layers\.2\..* and 8 more"):
+        converted(state, deeper, "x.pt")
     wider = {**ARCHITECTURE, "vision_cfg": {**ARCHITECTURE["vision_cfg"], "patch_size": 16}}
     with pytest.raises(ValueError, match=r"patch_embedding\.weight is \[64, 3, 8, 8\] and should be \[64, 3, 16, 16\]"):
-        converted(state, wider)
+        converted(state, wider, "x.pt")
 
 
 def test_a_parallel_trainings_prefix_is_left_away() -> None:
     state = open_clip_model().state_dict()
-    model = converted({f"module.{name}": value for name, value in state.items()}, ARCHITECTURE)
+    model = converted({f"module.{name}": value for name, value in state.items()}, ARCHITECTURE, "x.pt")
     assert torch.equal(model.visual_projection.weight, state["visual.proj"].T)
 
 

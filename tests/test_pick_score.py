@@ -67,8 +67,16 @@ def test_an_answer_stands_in_the_prompts_place(clip_folder: Path) -> None:
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"weights .*nothing.*: no CLIP of transformers found there"):
+    with pytest.raises(ValueError, match=r"weights .*nothing.*: no such file or folder on this machine"):
         rewards.load("pickscore", weights=str(tmp_path / "nothing"))
+    for lost in ("lost.safetensors", "./lost", "~/lost/model.pt"):
+        with pytest.raises(ValueError, match=rf"weights {lost}: no such file or folder on this machine"):
+            rewards.load("pickscore", weights=lost)
+    (tmp_path / "x.pt").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match="rewards without this option take a hub name or folder of a transformers CLIP"
+    ):
+        rewards.load("pickscore", weights=str(tmp_path / "x.pt"))
     with pytest.raises(ValueError, match="dtype: expected one of float32"):
         rewards.load("pickscore", dtype="fp8")
     with pytest.raises(ValueError, match="device: expected cpu, cuda or cuda:NUMBER, got 'gpu'"):

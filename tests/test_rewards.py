@@ -76,6 +76,8 @@ def test_random_labels_are_a_fixed_function_of_image_and_prompt() -> None:
     assert abs(values.mean() - 0.5) < 4 * (1 / 12 / 300) ** 0.5
     assert np.array_equal(values[::-1], rewards.load("random").score(pictures[::-1], prompts[::-1]).values)
     assert not np.array_equal(values, rewards.load("random", seed=1).score(pictures, prompts).values)
+    with pytest.raises(ValueError, match="seed: expected a whole number, got 'a'"):
+        rewards.load("random", seed="a")
     assert values[0] == np.float32(rewards.load("random").score(pictures[:1], prompts[:1]).values[0])
 
 

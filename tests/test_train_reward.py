@@ -86,6 +86,23 @@ def test_hps_keeps_its_scale_below_a_hundred(clip: Path, tmp_path: Path) -> None
         assert (line["logit_scale"] <= 100.001) == (objective == "hps")
 
 
+def test_a_gradient_that_is_not_finite_is_said_and_not_applied(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+
+    clipped = Accelerator.clip_grad_norm_
+
+    def broken(self: Any, parameters: Any, norm: float) -> Any:
+        return clipped(self, parameters, norm) * float("nan")
+
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", broken)
+    folder = run(clip, tiny.make_pairs(tmp_path / "pairs", 4), tmp_path / "run", train__steps=1, train__batch_size=4)
+    assert "step 1 has a gradient that is not finite and was not applied" in capsys.readouterr().out
+    old, new = (load_file(place / "model.safetensors") for place in (clip, folder))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
 class Killed(BaseException):
     """Stands for a kill between two steps."""
 

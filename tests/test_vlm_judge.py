@@ -76,6 +76,25 @@ def test_ratings_are_the_mean_with_each_aspect_beside_it() -> None:
     assert "Authorization" not in server.headers[0]
 
 
+def test_parts_are_those_of_what_was_rated() -> None:
+    """Images have no column of answers' aspects; a batch of answers after one of images fills in what is missing."""
+    with judge_server(
+        lambda request, before: Say(
+            rates(5, 4, 3, 3, aspects=ANSWER_ASPECTS) if "Question:" in text_of(request) else rates(5, 4, 3, 1)
+        )
+    ) as server:
+        reward = judge(server, batch_size=1)
+        answer = rewards.Response("two", picture(0))
+        assert list(reward.score([picture(1)], ["a"]).parts) == list(IMAGE_ASPECTS)
+        assert reward.score([answer], ["how many?"]).parts.keys() == ANSWER_ASPECTS.keys()
+        both = reward.score([picture(1), answer], ["a", "how many?"]).parts
+        ours = judge(server, aspects=["correctness", "aesthetic"]).score([picture(1)], ["a"])
+    assert both.keys() == {*IMAGE_ASPECTS, *ANSWER_ASPECTS}
+    assert np.array_equal(both["aesthetic"], [4, np.nan], equal_nan=True)
+    assert np.array_equal(both["correctness"], [np.nan, 5], equal_nan=True)
+    assert list(ours.parts) == ["aesthetic"]
+
+
 def test_trouble_is_waited_out_or_named() -> None:
     """By prompt: what the endpoint does, and what becomes of the row."""
     plans = {
@@ -157,8 +176,9 @@ def test_options_are_refused_early(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "dtype: of a local judge": {"url": "http://host", "model": "m", "dtype": "float32"},
         "tries: of an endpoint": {"weights": "x", "tries": 2},
         "concurrency, tries: at least 1": {"url": "http://host", "model": "m", "tries": 0},
+        "side: expected pixels": {"url": "http://host", "model": "m", "side": 0},
         "aspects: expected a list": {"url": "http://host", "model": "m", "aspects": ["beauty"]},
-        "no vision-language model": {"weights": str(tmp_path / "nothing")},
+        "no such file or folder on this machine": {"weights": str(tmp_path / "nothing")},
     }
     for message, options in wrong.items():
         with pytest.raises(ValueError, match=message) as caught:
@@ -315,6 +335,9 @@ def test_a_local_judge_answers_greedily_whatever_the_batch(local: dict[str, Path
         expected.append(processor.tokenizer.decode(new, skip_special_tokens=True))
     vlm = load_vlm(str(folder), dtype="float32")
     assert vlm.answers(asked, tokens=6) == (expected, [None] * 3)
+    own = vlm._model.generation_config
+    own.repetition_penalty, own.do_sample, own.temperature = 50.0, True, 5.0  # Qwen2.5-VL's file has such
+    assert vlm.answers(asked, tokens=6) == (expected, [None] * 3), "the model's own habits do not rate"
     assert len(set(expected)) > 1
 
 

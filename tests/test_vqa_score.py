@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny_vlms import VLMS, byte_tokenizer, make_llava
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
@@ -121,6 +123,14 @@ def test_an_image_that_the_processor_refuses_is_its_own_fault(vlms: dict[str, Pa
     assert np.isnan(alone.values).all()
 
 
+def test_a_probability_that_is_no_number_says_so(vlms: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    reward = rewards.load("vqascore", weights=str(vlms["llava"]), dtype="float32")
+    real = reward._vlm.next_token
+    monkeypatch.setattr(reward._vlm, "next_token", lambda asked: (real(asked)[0] * np.nan, *real(asked)[1:]))
+    scores = reward.score(IMAGES[:1], ["a cat"])
+    assert scores.errors == ["the model's score is nan; in float16 try bfloat16 or float32"]
+
+
 class Spaced:
     """A tokenizer that gives words their own tokens, and the space one too."""
 
@@ -146,12 +156,23 @@ def test_options_are_refused_early(tmp_path: Path) -> None:
         VQAScore(template="is it right?")
     with pytest.raises(ValueError, match=r"answer_template: \{answer\} must"):
         VQAScore(answer_template="{question}?")
-    with pytest.raises(ValueError, match=r"weights .*nothing: no vision-language model"):
+    with pytest.raises(ValueError, match=r"weights .*nothing: no such file or folder on this machine"):
         VQAScore(weights=str(tmp_path / "nothing"))
     folder = make_llava(tmp_path / "base")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="no chat template; take a chat or instruct model"):
         VQAScore(weights=str(folder))
+
+
+def test_half_a_model_is_refused(vlms: dict[str, Path], tmp_path: Path) -> None:
+    """transformers would fill what is missing with random numbers; scores would look like scores."""
+    shutil.copytree(vlms["llava"], tmp_path / "half")
+    file = tmp_path / "half" / "model.safetensors"
+    state = load_file(file)
+    gone = next(name for name in state if "self_attn.q_proj" in name)
+    save_file({name: tensor for name, tensor in state.items() if name != gone}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"weights .*half: not those of this model: missing .*q_proj"):
+        VQAScore(weights=str(tmp_path / "half"))
 
 
 def test_values_are_not_filled_again() -> None:

@@ -5,21 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmpo.data.folder_pairs import IMAGE_SUFFIXES, look, pair_sides
+from mmpo.data.folder_pairs import IMAGE_SUFFIXES, couples_below, look, pair_sides
 from mmpo.data.source_files import tables_in
 from mmpo.data.source_hub import is_saved
-from mmpo.data.source_paths import is_local, local_path, read_file
+from mmpo.data.source_paths import is_local, local_path, read_file, some
 from mmpo.data.source_rows import Row, Source
 
 
 def open_captioned(path: str) -> Source | None:
-    """The images below a folder, each with its caption in `x.txt` or `x.caption`; None where it is no such folder."""
+    """The images below a folder, each with its caption in `x.txt` or `x.caption`; None where it is no such folder.
+
+    Raises:
+        ValueError: images, and not one caption.
+    """
     folder = local_path(path)
     if not is_local(path) or not folder.is_dir() or is_saved(folder) or tables_in(folder):
         return None
-    if pair_sides(folder) is not None:
+    if pair_sides(folder) is not None or couples_below(folder):
         return None
     side = look(folder)
+    if not side.captions and any(file.parent == folder for files in side.images.values() for file in files):
+        raise ValueError(
+            f"data.path {path}: {len(side.images):,} images and no caption; write x.txt beside x.png, or a "
+            "metadata.jsonl with file_name and text"
+        )
     if not side.images or not side.captions:
         return None
     stems = sorted(side.images)
@@ -30,7 +39,10 @@ def open_captioned(path: str) -> Source | None:
             yield from (_row(file, side.captions.get(stem, [])) for file in side.images[stem])
 
     total = len(side.faults) + sum(map(len, side.images.values()))
-    return Source(f"images with captions ({', '.join(IMAGE_SUFFIXES)} and .txt)", ["image", "prompt"], rows, total)
+    layout = f"images with captions ({', '.join(IMAGE_SUFFIXES)} and .txt)"
+    lone = [file.name for name, files in side.captions.items() if name not in side.images for file in files]
+    note = f"captions without an image of their name: {len(lone):,} ({some(lone, 3)})" if lone else ""
+    return Source(layout, ["image", "prompt"], rows, total, note=note)
 
 
 def _row(file: Path, captions: list[Path]) -> Row:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mmpo.data.candidate_folder import open_captioned
 from mmpo.data.candidate_rows import ANSWERS, IMAGES, LAYOUTS, PROMPTS, RowDrafts, answers_of, pictures_of
 from mmpo.data.format_columns import as_flags, listed, our_names, renamed, suggestion
+from mmpo.data.format_values import label
 from mmpo.data.formats import FORMATS, KNOWN, detect
 from mmpo.data.source_rows import Row, Source
 from mmpo.data.sources import open_source
@@ -77,7 +78,7 @@ class OpenCandidates:
     columns: Mapping[str, str]
 
     def groups(self, limit: int | None = None) -> Iterator[list[DataCandidate]]:
-        """Candidates of neighbouring rows with one prompt (with answers: one prompt and image), in the data's order.
+        """Candidates of neighbouring rows with one prompt and split (with answers: and image), in the data's order.
 
         Where rows hold no image bytes (image folders, JSON, CSV), rows of one prompt are brought together first. In
         other data a prompt that comes back later begins another group. A candidate that stands twice in its group
@@ -182,11 +183,11 @@ def _needs_answers() -> str:
 
 def _gathered(source: Source, columns: Mapping[str, str]) -> Iterator[tuple[int, Row]]:
     """Rows with those of one prompt together; kept in memory, without images, only where they are not already."""
-    order: dict[str, list[int]] = {}
-    apart, last = False, ""
+    order: dict[tuple[str, str], list[int]] = {}
+    apart, last = False, ("", "")
     for number, row in enumerate(source.rows()):
-        text = _prompt(row, columns)
-        cluster = f"{number}" if text is None else f"={text}"
+        text, split = _prompt(row, columns)
+        cluster = (f"{number}", "") if text is None else (f"={text}", split)
         apart = apart or (cluster in order and cluster != last)
         order.setdefault(cluster, []).append(number)
         last = cluster
@@ -196,10 +197,11 @@ def _gathered(source: Source, columns: Mapping[str, str]) -> Iterator[tuple[int,
     return ((number, rows[number]) for numbers in order.values() for number in numbers)
 
 
-def _prompt(row: Row, columns: Mapping[str, str]) -> str | None:
+def _prompt(row: Row, columns: Mapping[str, str]) -> tuple[str | None, str]:
+    """A row's prompt and split."""
     values = renamed(row.values, columns)
     found = next((values[name] for name in PROMPTS if values.get(name) is not None), None)
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) else None, label(values.get("split"))
 
 
 def _runs(rows: Iterator[_Placed], *, by_image: bool) -> Iterator[list[_Placed]]:
@@ -229,7 +231,8 @@ def _closed(run: list[_Placed], aside: Sequence[_Placed]) -> Iterator[list[_Plac
 
 
 def _together(one: RowDrafts, other: RowDrafts, by_image: bool) -> bool:
-    return one.prompt == other.prompt and (not by_image or one.drafts[0].image == other.drafts[0].image)
+    same = (one.prompt, one.split) == (other.prompt, other.split)  # a pair of two splits would show one in the other
+    return same and (not by_image or one.drafts[0].image == other.drafts[0].image)
 
 
 def _group(run: Sequence[_Placed], numbers: dict[int, int]) -> list[DataCandidate]:

@@ -24,10 +24,15 @@ def decode(data: bytes) -> Image.Image:
         image = ImageOps.exif_transpose(image)
     except BROKEN as error:
         raise corrupt(error) from None
-    return _to_rgb(image)
+    return to_rgb(image)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB image of the same size, on white where it is transparent; 16 bits a pixel become 8.
+
+    Raises:
+        ValueError: of float pixels.
+    """
     if image.mode == "F":
         raise ValueError("the image has float pixels, whose range is not known; save it with 8 bits per channel")
     if image.mode.startswith("I;16") or image.mode == "I":  # 16 bits a pixel; convert() would clip at 255

@@ -116,10 +116,10 @@ def columns_of(folder: Path) -> list[str]:
         ValueError: no labels there, or their making did not finish.
     """
     marker = read_marker(folder)
-    if marker is None:
+    if marker is None or not marker["columns"]:
         begun = rows_folder(folder).is_dir()
         why = "its labelling did not finish; run the same mmpo label again" if begun else "no labels of mmpo label"
-        raise ValueError(f"labels {folder}: {why} (no {MARKER})")
+        raise ValueError(f"labels {folder}: {why} (no {MARKER})" if marker is None else f"labels {folder}: {why}")
     return list(marker["columns"])
 
 

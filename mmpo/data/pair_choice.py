@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from mmpo.data.pairing import Pair, best_worst, gap, layer_pairs, random_pairs, 
 from mmpo.suggest import one_of
 
 SELECTIONS = ("best_worst", "all", "random", "layers")
-DROPPED = ("ties", "margin", "floor", "agreement", "same image", "limit")
+DROPPED = ("ties", "not compared", "margin", "floor", "agreement", "same image", "limit")
 """Why a pair is not kept; `proposed` is what is kept and these together."""
 ROUNDING = 1e-9
 """Of 0.6 and of 3 votes in 5, one may be larger by rounding."""
@@ -108,7 +109,9 @@ def _filters(group: Ranked, choice: Choice) -> list[tuple[str, Callable[[Pair], 
         values = [(group.scores[name][pair[0]], float32(least)) for name, least in choice.floors.items()]
         return all(value is not None and value >= least for value, least in values)
 
-    wanted: list[tuple[str, Callable[[Pair], bool]]] = []
+    wanted: list[tuple[str, Callable[[Pair], bool]]] = [
+        ("not compared", lambda pair: not math.isnan(group.agreement[pair[0]][pair[1]]))
+    ]
     if choice.margin > 0:
         wanted.append(("margin", lambda pair: gap(group.values, pair) > choice.margin * (1 + ROUNDING)))
     if choice.floors:
@@ -121,4 +124,6 @@ def _filters(group: Ranked, choice: Choice) -> list[tuple[str, Callable[[Pair], 
 def _limited(pairs: Sequence[Pair], group: Ranked, choice: Choice) -> list[Pair]:
     if choice.select == "random":
         return random_pairs(pairs, seed=choice.seed, group=group.id, limit=choice.limit or 1)
+    if choice.limit is None:  # `spread` would only order them, in a time that grows with the cube of the candidates
+        return sorted(pairs, key=lambda pair: (-gap(group.values, pair), pair))
     return spread(pairs, group.values, choice.limit)

@@ -38,7 +38,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[tupl
     """
     for file in parquet_files(path):
         try:
-            table = pq.ParquetFile(file)
+            table = pq.ParquetFile(file, pre_buffer=False)  # which would keep all that was read
         except (pa.ArrowInvalid, OSError) as error:
             raise ValueError(f"{file}: not a readable parquet file: {error}") from None
         number = 0

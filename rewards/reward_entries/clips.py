@@ -11,10 +11,13 @@ _ARCHITECTURE = "of a file: open_clip's name of it, or its config (embed_dim, vi
 _SHA256 = "of the file, checked where given"
 _HPS_OPTIONS = {
     **MODEL_OPTIONS,
+    "weights": "a state dict of open_clip's CLIP: a file, or OWNER/NAME/FILE on the hub; or a transformers CLIP: hub "
+    "name or folder",
     "sha256": _SHA256 + "; the published files' hashes are not known here",
     "architecture": _ARCHITECTURE + ". Default: ViT-H-14",
     "antialias": "false as in numbers published with torchvision before 0.17. Default: true",
-    "fast": "true: resize 8-bit pixels, several times faster, off by under half a step of 255. Default: false",
+    "fast": "true: resize 8-bit pixels, several times faster, off by under half a step of 255 on average. Default: "
+    "false",
 }
 
 
@@ -97,7 +100,7 @@ CLIP = {
     "lambda_harmonic": RewardEntry(
         target="rewards.lambda_harmonic:LambdaHarmonic",
         title="subject-driven generation: harmonic mean of likeness to the subject's images and to the prompt",
-        range="(0, 1]; parts i2i and t2i are the cosines, i2i the mean over the subject's images",
+        range="[0, 1]; parts i2i and t2i are the cosines, i2i the mean over the subject's images",
         preprocessing=_CROP,
         weights="openai/clip-vit-large-patch14",
         licence="MIT",

@@ -18,6 +18,7 @@ CROSS = {
         "arXiv 2304.05977",
         options={
             **MODEL_OPTIONS,
+            "weights": "OWNER/NAME/FILE on the hub, or ImageReward.pt as a file or the folder it is in",
             "sha256": "of the file, checked where given; the published one is not known here. Default: not checked",
             "vocab": "vocab.txt of bert-base-uncased, a folder with it, or a hub name. Default: the vocab.txt beside "
             "the weights, else the hub's bert-base-uncased",

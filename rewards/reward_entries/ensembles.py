@@ -20,7 +20,7 @@ ENSEMBLES = {
             "rule": "zscore, win_rate (or borda), bradley_terry or pareto. Default: zscore",
             "weights": "one number above 0 a member; not for pareto. Default: alike",
             "statistics": "for zscore: the file of `mmpo data pair DATASET --labels DIR --write-statistics FILE`",
-            "batch_size": "rows at once; scores do not depend on it. Default: 32",
+            "batch_size": "rows at once. Default: the smallest of the members'",
         },
     ),
 }

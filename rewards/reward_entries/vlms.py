@@ -61,7 +61,7 @@ VLM = {
             "faithfulness, helpfulness, harmlessness of an answer. Default: all of its kind",
             "cache": "folder in which replies are kept, so that a killed run does not ask, and pay, twice",
             "side": "longest side of the images that it sees. Default: 1024",
-            "batch_size": "rows at once. Default: 16",
+            "batch_size": "rows at once; in bfloat16 a local model's words may depend on it. Default: 16",
             "revision": "of the local model on the hub",
             "device": "of the local model; default: cuda where there is one, else cpu",
             "dtype": "of the local model. Default: bfloat16",
