@@ -83,6 +83,10 @@ def describe_reward(recipe: RewardRecipe) -> Iterator[str]:
     what = "every weight" if blocks is None else f"the last {blocks.text} text and {blocks.image} image blocks"
     yield f"model           {recipe.model.path} ({recipe.model.kind}), trains {what}"
     yield f"objective       {recipe.objective}"
+    if recipe.noise is not None:
+        low, high = recipe.noise.timesteps
+        drawn = f"t from {low} to {high - 1}, guidance {recipe.noise.guidance:g}"
+        yield f"noise           predictions of {recipe.noise.model}, {drawn}"
     yield f"steps           {recipe.train.steps} of {recipe.train.batch_size} pairs, {recipe.train.precision}"
     for place, data in _data_of(recipe):
         yield f"{place:<15} {data.path}: {_state(recipe, data)}"

@@ -85,7 +85,9 @@ def table(wins: Mapping[int, Mapping[str, np.ndarray]], clusters: Sequence[str],
     lines = [f"| t | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     groups = [(str(t), [t]) for t in wins]
     high = [t for t in HIGH if t in wins]
-    for title, times in [*groups, (f"mean of {', '.join(map(str, high))}", high), ("mean of all", list(wins))]:
+    if len(high) > 1:
+        groups.append((f"mean of {', '.join(map(str, high))}", high))
+    for title, times in groups:
         means = {name: np.mean([wins[t][name] for t in times], axis=0) for name in names}
         cells = [clustered_mean(means[name], clusters) for name in names]
         gains = [clustered_mean(means["step-aware"] - means[name], clusters) for name in against]
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--trained", required=True, help="folder of the step-aware model")
     parser.add_argument("--control", help="CLIP folder trained on the same predictions, not told the timestep")
     parser.add_argument("--data", type=Path, help="folder of the pairs; default: runs/bench-step-aware/SPLIT")
+    parser.add_argument("--timesteps", type=int, nargs="+", default=list(TIMES))
     parser.add_argument("--draws", type=int, default=2, help="noises of each pair and timestep")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=1)
@@ -117,7 +120,7 @@ def main() -> None:
     )
     start = time.monotonic()
     wins = {}
-    for t in TIMES:
+    for t in options.timesteps:
         draws = [wins_at(t, visit, pairs, predicted, models, options.batch_size) for visit in range(options.draws)]
         wins[t] = {name: np.mean([draw[name] for draw in draws], axis=0) for name in models}
     clusters = [group.prompt.cluster for group in pairs]
