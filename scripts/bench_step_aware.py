@@ -4,9 +4,10 @@
     python scripts/bench_step_aware.py ... --control runs/shapes-step-aware-control    # trained alike, without timestep
 
 Both samples of a pair (a correct and an incorrect one of one prompt, CFG 2, 20 DDIM steps) get the same noise at t and
-one guided prediction; the rewards score the two decoded predictions. Accuracy of the order, intervals clustered by
-prompt. Settings are chosen on tune; test is read once. A plain CLIP runs through the same code, as it equals a
-step-aware one at the start.
+one guided prediction; the rewards score the two decoded predictions. Accuracy of the order, and PickScore's loss, which
+asks for how sure to be, too; intervals clustered by prompt. Beside the plain CLIP's loss stands the least it could have
+if its scores were scaled at each timestep, the scale fitted on these very pairs. Settings are chosen on tune; test is
+read once. A plain CLIP runs through the same code, as it equals a step-aware one at the start.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def own_pairs(folder: Path, split: str) -> list[Group]:
     return list(read_open(open_pairs(str(folder)), report=ReadReport()))
 
 
-def wins_at(
+def margins_at(
     t: int, visit: int, pairs: Sequence[Group], predicted: PredictedImages, models: Mapping[str, StepAware], size: int
 ) -> dict[str, np.ndarray]:
-    """Per model [N]: 1 where the prediction of the correct sample scores higher, 0 lower, ½ the same.
+    """Per model [N]: how much higher the prediction of the correct sample scores than the incorrect one's.
 
     Args:
         visit: another number is another noise.
@@ -74,27 +75,56 @@ def wins_at(
             with torch.no_grad():
                 scores = model.score_pixels(pixels, [text for text in prompts for _ in range(2)], [t] * len(pixels))
             chosen, rejected = scores.view(-1, 2).T.double().numpy()
-            found[name].append(0.5 + 0.5 * np.sign(chosen - rejected))
+            found[name].append(chosen - rejected)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def table(wins: Mapping[int, Mapping[str, np.ndarray]], clusters: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Rows by timestep: accuracy of each model, then of the last named against each other one."""
+def losses(margins: np.ndarray, scale: float = 1.0) -> np.ndarray:
+    """PickScore's loss of margins of any shape, the scores scaled."""
+    return np.logaddexp(0, -scale * margins)
+
+
+def best_scale(margins: np.ndarray) -> float:
+    """The factor of the scores at which these margins' mean loss is least."""
+    return float(min(np.geomspace(0.01, 4, 400), key=lambda scale: losses(margins, scale).mean()))
+
+
+def table(numbers: Mapping[int, Mapping[str, np.ndarray]], clusters: Sequence[str], title: str) -> list[str]:
+    """Rows by timestep: each column's mean over pairs, then the step-aware one's difference to each other one.
+
+    Args:
+        numbers: by timestep and column, [draws, N].
+    """
+    names = list(next(iter(numbers.values())))
     against = [name for name in names if name != "step-aware"]
     heads = [*names, *(f"step-aware − {name}" for name in against)]
-    lines = [f"| t | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    groups = [(str(t), [t]) for t in wins]
-    high = [t for t in HIGH if t in wins]
+    lines = [title, "", f"| t | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    groups = [(str(t), [t]) for t in numbers]
+    high = [t for t in HIGH if t in numbers]
     if len(high) > 1:
         groups.append((f"mean of {', '.join(map(str, high))}", high))
-    for title, times in groups:
-        means = {name: np.mean([wins[t][name] for t in times], axis=0) for name in names}
+    for head, times in groups:
+        means = {name: np.mean([numbers[t][name].mean(axis=0) for t in times], axis=0) for name in names}
         cells = [clustered_mean(means[name], clusters) for name in names]
         gains = [clustered_mean(means["step-aware"] - means[name], clusters) for name in against]
         said = [f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells]
         said += [f"{gain.mean:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" for gain in gains]
-        lines.append(f"| {title} | {' | '.join(said)} |")
+        lines.append(f"| {head} | {' | '.join(said)} |")
     return lines
+
+
+def report(margins: Mapping[int, Mapping[str, np.ndarray]], clusters: Sequence[str]) -> list[str]:
+    """Both tables, of margins by timestep and model, [draws, N]."""
+    wins = {t: {name: 0.5 + 0.5 * np.sign(m) for name, m in at.items()} for t, at in margins.items()}
+    surprise = {
+        t: {
+            "plain": losses(at["plain"]),
+            "plain, best scale": losses(at["plain"], best_scale(at["plain"])),
+            **{name: losses(m) for name, m in at.items() if name != "plain"},
+        }
+        for t, at in margins.items()
+    }
+    return [*table(wins, clusters, "Accuracy"), "", *table(surprise, clusters, "Loss (a coin's is 0.693)")]
 
 
 def main() -> None:
@@ -119,14 +149,14 @@ def main() -> None:
         load_pipeline(config, dtype=torch.float32), config, guidance=2.0, resolution=config.resolution, seed=1000
     )
     start = time.monotonic()
-    wins = {}
+    margins = {}
     for t in options.timesteps:
-        draws = [wins_at(t, visit, pairs, predicted, models, options.batch_size) for visit in range(options.draws)]
-        wins[t] = {name: np.mean([draw[name] for draw in draws], axis=0) for name in models}
+        draws = [margins_at(t, visit, pairs, predicted, models, options.batch_size) for visit in range(options.draws)]
+        margins[t] = {name: np.stack([draw[name] for draw in draws]) for name in models}
     clusters = [group.prompt.cluster for group in pairs]
     took = f"{options.draws} noises, {time.monotonic() - start:.0f} s"
     print(f"{options.split}: {len(pairs)} pairs of {len(set(clusters))} prompts, {took}")
-    print("\n".join(table(wins, clusters, list(models))))
+    print("\n".join(report(margins, clusters)))
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def test_weights_that_are_not_there_or_pickled(naive: naive_mps.Mps, file: Path,
         rewards.load("mps", weights=str(file), condition=" ")
     with pytest.raises(ValueError, match=r"condition: 'aesthetics'; did you mean 'aesthetic'\? give"):
         rewards.load("mps", weights=str(file), condition="aesthetics")
-    with pytest.raises(ValueError, match="threshold: expected a share below 1, got 1"):
+    with pytest.raises(ValueError, match="threshold: expected a share below 1, as 1 hides every word, got 1"):
         rewards.load("mps", weights=str(file), threshold=1)
 
 
