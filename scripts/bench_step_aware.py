@@ -53,10 +53,10 @@ def own_pairs(folder: Path, split: str) -> list[Group]:
     return list(read_open(open_pairs(str(folder)), report=ReadReport()))
 
 
-def wins_at(
+def margins_at(
     t: int, visit: int, pairs: Sequence[Group], predicted: PredictedImages, models: Mapping[str, StepAware], size: int
 ) -> dict[str, np.ndarray]:
-    """Per model [N]: 1 where the prediction of the correct sample scores higher, 0 lower, ½ the same.
+    """Per model [N]: how much higher the prediction of the correct sample scores.
 
     Args:
         visit: another number is another noise.
@@ -74,21 +74,31 @@ def wins_at(
             with torch.no_grad():
                 scores = model.score_pixels(pixels, [text for text in prompts for _ in range(2)], [t] * len(pixels))
             chosen, rejected = scores.view(-1, 2).T.double().numpy()
-            found[name].append(0.5 + 0.5 * np.sign(chosen - rejected))
+            found[name].append(chosen - rejected)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def table(wins: Mapping[int, Mapping[str, np.ndarray]], clusters: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Rows by timestep: accuracy of each model, then of the last named against each other one."""
+def right(margins: np.ndarray) -> np.ndarray:
+    """1 where the order is right, 0 where it is wrong, ½ where the scores are the same."""
+    return 0.5 + 0.5 * np.sign(margins)
+
+
+def surprise(margins: np.ndarray) -> np.ndarray:
+    """−log of the probability of the right order, ln 2 of a coin."""
+    return np.logaddexp(0, -margins)
+
+
+def table(values: Mapping[int, Mapping[str, np.ndarray]], clusters: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Rows by timestep: the mean of each model, then the step-aware one's difference from each other."""
     against = [name for name in names if name != "step-aware"]
     heads = [*names, *(f"step-aware − {name}" for name in against)]
     lines = [f"| t | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    groups = [(str(t), [t]) for t in wins]
-    high = [t for t in HIGH if t in wins]
+    groups = [(str(t), [t]) for t in values]
+    high = [t for t in HIGH if t in values]
     if len(high) > 1:
         groups.append((f"mean of {', '.join(map(str, high))}", high))
     for title, times in groups:
-        means = {name: np.mean([wins[t][name] for t in times], axis=0) for name in names}
+        means = {name: np.mean([values[t][name] for t in times], axis=0) for name in names}
         cells = [clustered_mean(means[name], clusters) for name in names]
         gains = [clustered_mean(means["step-aware"] - means[name], clusters) for name in against]
         said = [f"{cell.mean:.3f} [{cell.low:.3f}, {cell.high:.3f}]" for cell in cells]
@@ -119,14 +129,19 @@ def main() -> None:
         load_pipeline(config, dtype=torch.float32), config, guidance=2.0, resolution=config.resolution, seed=1000
     )
     start = time.monotonic()
-    wins = {}
-    for t in options.timesteps:
-        draws = [wins_at(t, visit, pairs, predicted, models, options.batch_size) for visit in range(options.draws)]
-        wins[t] = {name: np.mean([draw[name] for draw in draws], axis=0) for name in models}
+    found = {
+        t: [margins_at(t, visit, pairs, predicted, models, options.batch_size) for visit in range(options.draws)]
+        for t in options.timesteps
+    }
     clusters = [group.prompt.cluster for group in pairs]
     took = f"{options.draws} noises, {time.monotonic() - start:.0f} s"
     print(f"{options.split}: {len(pairs)} pairs of {len(set(clusters))} prompts, {took}")
-    print("\n".join(table(wins, clusters, list(models))))
+    for title, measure in (("accuracy", right), ("-log p of the right order", surprise)):
+        values = {
+            t: {name: np.mean([measure(draw[name]) for draw in draws], axis=0) for name in models}
+            for t, draws in found.items()
+        }
+        print("\n".join(["", title, *table(values, clusters, list(models))]))
 
 
 if __name__ == "__main__":
