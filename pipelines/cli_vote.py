@@ -152,12 +152,12 @@ def _beside(path: str) -> Path:
     Raises:
         ValueError: the data are no place on this machine.
     """
-    from mmpo.data.source_paths import is_pattern, local_path
+    from mmpo.data.source_paths import is_local, is_pattern, local_path
 
     here = local_path(path)
-    if not here.exists() or is_pattern(path):
+    if not is_local(path) or is_pattern(path):
         raise ValueError(f"--output: {path} is no single place on this machine; name a folder for the votes")
-    here = here.resolve()
+    here = here if here.name not in ("", "..") else here.resolve()
     return here.with_name(f"{here.stem if here.is_file() else here.name}-votes")
 
 

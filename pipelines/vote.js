@@ -22,6 +22,7 @@ function fault(text) {
 }
 
 function enable() {
+  document.body.dataset.state = over ? "over" : busy ? "busy" : "ready";
   for (const button of buttons) button.disabled = busy || over;
   part("undo").disabled ||= !state?.undo;
   part("finish").disabled ||= !state?.done;

@@ -15,8 +15,13 @@ from mmpo.data.headers import read_header
 from mmpo.records import content_id
 from pipelines.data_progress import told
 
-TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "MPO": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
-TYPES |= {"BMP": "image/bmp"}  # others are shown as PNG
+TYPES = {  # others are shown as PNG
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+}
 
 
 class Images:

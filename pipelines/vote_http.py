@@ -90,10 +90,10 @@ class VotePage:
         """The response; what the client did wrong is a status, never an exception."""
         if not HERE.fullmatch(request.headers.get("host", "")):
             return _error(HTTPStatus.FORBIDDEN, "this page is for 127.0.0.1 only")
-        _, token, *parts = (*request.path.split("/"), "")
-        if not secrets.compare_digest(token.encode(), self.token.encode()) or not request.path.startswith("/"):
+        _, token, name = (*request.path.split("/", 2), "", "")[:3]
+        known = secrets.compare_digest(token.encode(), self.token.encode())
+        if not known or not request.path.startswith(f"/{token}/"):
             return _error(HTTPStatus.NOT_FOUND, "not found; open the whole address that mmpo vote printed")
-        name = "/".join(parts[:-1])
         if request.method == "GET":
             return self._get(name)
         if request.method == "POST":
