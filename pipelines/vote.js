@@ -1,6 +1,7 @@
 "use strict";
 
 const TINY = 96; // pixels a side up to which pixels are shown as squares
+const LONG = 140; // letters of a prompt above which they are smaller
 const part = (id) => document.getElementById(id);
 const sides = [part("side1"), part("side2")];
 const buttons = [...sides, part("tie"), part("undo"), part("finish")];
@@ -74,6 +75,8 @@ async function show(said) {
   const [now, all] = question.of_prompt;
   part("of-prompt").textContent = all > 1 ? `pair ${now} of ${all} of this prompt` : "";
   part("prompt").textContent = question.prompt;
+  part("prompt").classList.toggle("long", question.prompt.length > LONG);
+  window.scrollTo(0, 0);
   const waiting = question.sides.map((one, at) => side(sides[at], one, at + 1));
   if (said.kind === "answers") waiting.push(shown(part("about"), question.sides[0].image, "what is asked about"));
   enable();

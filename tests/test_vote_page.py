@@ -255,4 +255,6 @@ def test_answers_are_shown_beside_their_image(browser: Any, tmp_path: Path) -> N
                 assert sorted(found) == sorted(texts)
                 assert shown.page.is_visible("#about")
                 assert not shown.page.is_visible("#side1 img")
-                assert shown.page.evaluate("document.documentElement.scrollHeight") <= size[1]
+                assert shown.page.evaluate("document.documentElement.scrollWidth") <= size[0]
+                lowest = shown.page.locator("#side2 .answer").evaluate("e => e.scrollHeight - e.clientHeight")
+                assert lowest <= 0  # all of it is there, and the page scrolls
