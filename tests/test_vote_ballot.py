@@ -216,6 +216,16 @@ def test_the_last_answer_of_an_earlier_call_can_be_taken_back(data: Path, tmp_pa
         assert ballot.state()["number"] == last
 
 
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_in_another_order_too_what_was_taken_back_is_asked_first(data: Path, tmp_path: Path, seed: int) -> None:
+    with asking(data, tmp_path / "votes") as ballot:
+        ballot.vote(0, 1)
+        asked = images_of(ballot.state())
+        ballot.vote(1, 1)
+    with asking(data, tmp_path / "votes", seed=seed) as ballot:
+        assert set(images_of(ballot.undo(ballot.state()["number"]))) == set(asked)
+
+
 def test_an_answer_to_another_question_counts_for_nothing(data: Path, tmp_path: Path) -> None:
     with asking(data, tmp_path / "votes") as ballot:
         ballot.vote(0, 1)

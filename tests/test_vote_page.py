@@ -190,11 +190,12 @@ def test_the_mouse_votes_too(browser: Any, server: VoteServer, tmp_path: Path) -
 def test_keys_that_are_held_or_are_shortcuts_are_no_votes(browser: Any, server: VoteServer, tmp_path: Path) -> None:
     with opened(browser, server.address) as shown:
         shown.page.keyboard.down("1")
-        shown.settled()
+        assert shown.settled() == "1 of 4"
         shown.page.keyboard.down("1")  # the same again without `up` is a repeat
+        assert shown.settled() == "1 of 4"
         shown.page.keyboard.up("1")
         for keys in ("Control+2", "Alt+2", "3", "a", "Space"):
-            shown.page.keyboard.press(keys)
+            assert shown.press(keys) == "1 of 4"
         assert shown.press("2") == "2 of 4"
     assert len(read_votes(tmp_path / "votes")) == 2
 

@@ -251,7 +251,11 @@ def test_finishing_ends_the_server_after_it_answered(tmp_path: Path) -> None:
         server = VoteServer(VotePage(ballot, found.images, new_token(), lambda: ["all"]))
         got: list[Answer] = []
         browser = threading.Thread(target=lambda: got.append(Site(server, tmp_path, []).page("finish", {})))
+        late = threading.Timer(60, server.finished.set)
+        late.start()
         assert serve(server, lambda address: browser.start())
+        assert late.is_alive()
+        late.cancel()
         browser.join()
         assert got[0].json == {"written": ["all"]}
 
