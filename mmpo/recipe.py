@@ -329,13 +329,13 @@ def check_rollout(recipe: Recipe) -> None:
     """
     data, method, train, rollout = recipe.data, recipe.method, recipe.train, recipe.rollout
     assert rollout is not None
-    foreign = sorted(data.model_fields_set - {"path", "resolution", "cache"})
-    if foreign:
-        raise ValueError(f"data.{foreign[0]}: is of stored preferences; beside a rollout leave it out")
+    for key, about in type(data).model_fields.items():
+        if key not in ("path", "resolution", "cache") and getattr(data, key) != about.default:
+            raise ValueError(f"data.{key}: is of stored preferences; beside a rollout leave it out")
     if method.adapter not in ("auto", "transition"):
         raise ValueError(f"method.adapter: '{method.adapter}' is for stored images; a rollout takes transition (auto)")
     for key in ("error", "noise", "prompt_dropout", "cache_reference", "beta_convention"):
-        if key in method.model_fields_set and getattr(method, key) != type(method).model_fields[key].default:
+        if getattr(method, key) != type(method).model_fields[key].default:
             raise ValueError(f"method.{key}: does not apply to the steps of a sampler; leave it out")
     for part in method.parts:
         if part.entry.family == "point" or method.columns or {"chosen_drift", "gold_nll"} & set(part.entry.extra):
@@ -349,5 +349,3 @@ def check_rollout(recipe: Recipe) -> None:
         raise ValueError("rollout.refresh_reference: adapters_off is the base for good; leave method.reference out")
     if train.distribution == "fsdp2" or train.one_candidate_at_a_time:
         raise ValueError("train: fsdp2 and one_candidate_at_a_time are not for rollouts yet; leave them out")
-    if "held_out_pairs" in recipe.evaluation.model_fields_set and recipe.evaluation.held_out_pairs:
-        raise ValueError("evaluation.held_out_pairs: a rollout has no stored pairs; its rewards are logged each round")

@@ -107,6 +107,6 @@ class Rollout(_Section):
         if isinstance(self.threshold, tuple) and self.threshold[0] > self.threshold[1]:
             raise ValueError(f"threshold: expected [low, high], got {list(self.threshold)}")
         for name, kind in (("train_steps", "trajectories"), ("inner_steps", "step_wise"), ("threshold", "step_wise")):
-            if name in self.model_fields_set and self.kind != kind:
+            if self.kind != kind and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: is for kind: {kind}; leave it out")
         return self
