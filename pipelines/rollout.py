@@ -76,7 +76,7 @@ class OwnRounds:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def gather(self, number: int, policy: nn.Module, identity: str | None) -> Gathered:
+    def gather(self, number: int, policy: nn.Module, identity: str | None, stop: Callable[[], bool]) -> Gathered | None:
         """See `Rounds.gather`."""
         studio = self._studio
         if studio.spec.stored is not None:
@@ -85,8 +85,9 @@ class OwnRounds:
         folder = studio.folder / f"round-{number:05d}"
         if identity is None:
             identity = self._identity(number, policy)
-            if (read_done(folder) or {}).get("settings") != {"identity": identity}:
-                self._sample(number, policy, folder, identity)
+            done = (read_done(folder) or {}).get("settings") == {"identity": identity}
+            if not done and not self._sample(number, policy, folder, identity, stop):
+                return None
         elif (read_done(folder) or {}).get("settings") != {"identity": identity}:
             raise ValueError(
                 f"--resume: {folder} is not the round that the checkpoint was trained on; put that folder back, or "
@@ -132,8 +133,8 @@ class OwnRounds:
             wanted.append(studio.prompts[_order(f"rollout/{studio.seed}/{epoch}", count)[position]])
         return wanted
 
-    def _sample(self, number: int, policy: nn.Module, folder: Path, identity: str) -> None:
-        """Fills the round's folder; chunks that are there of this very policy are kept."""
+    def _sample(self, number: int, policy: nn.Module, folder: Path, identity: str, stop: Callable[[], bool]) -> bool:
+        """Fills the round's folder; chunks that are there of this very policy are kept. Whether it is whole."""
         studio = self._studio
         accelerator = studio.accelerator
         if accelerator.is_main_process:
@@ -142,9 +143,11 @@ class OwnRounds:
                 shutil.rmtree(folder)  # an interrupted round of other weights
             folder.mkdir(parents=True, exist_ok=True)
             write_json(about, {"identity": identity, "round": number, "sampled as": self._sampled_as()})
-            for old in sorted(studio.folder.glob("round-*"))[: -studio.spec.keep_rounds]:
-                shutil.rmtree(old)
+            if studio.spec.labels != "votes":  # people's work is never removed
+                for old in sorted(studio.folder.glob("round-*"))[: -studio.spec.keep_rounds]:
+                    shutil.rmtree(old)
         accelerator.wait_for_everyone()
+        chunks = chunks_of(folder, self.prompts_of(number), studio.spec)
         training = policy.training
         policy.eval()
         try:
@@ -157,17 +160,18 @@ class OwnRounds:
                     studio.seed,
                     number,
                 )
-                for chunk in chunks_of(folder, self.prompts_of(number), studio.spec)[
-                    accelerator.process_index :: accelerator.num_processes
-                ]:
-                    if not chunk.marker.is_file():
+                for chunk in chunks[accelerator.process_index :: accelerator.num_processes]:
+                    if not chunk.marker.is_file() and not stop():
                         write_json(chunk.marker, dict(studio.make(chunk, sampler, self._conditions(chunk))))
         finally:
             policy.train(training)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
+        whole = all(chunk.marker.is_file() for chunk in chunks)
+        accelerator.wait_for_everyone()
+        if whole and accelerator.is_main_process:
             mark_done(folder, {"identity": identity}, {})
         accelerator.wait_for_everyone()
+        return whole
 
     def _conditions(self, chunk: Chunk) -> Prompts:
         studio = self._studio

@@ -15,6 +15,7 @@ from mmpo.data.headers import read_header
 from mmpo.records import content_id
 from pipelines.data_progress import told
 
+COMPARISON = "comparison"
 TYPES = {  # others are shown as PNG
     "PNG": "image/png",
     "JPEG": "image/jpeg",
@@ -113,7 +114,7 @@ def vote_data(opened: OpenCandidates, path: str, folder: Path | None = None) -> 
     """Reads all candidates once.
 
     Candidates of one prompt and split (of answers: of one image too) are a group wherever they stand in the data, of
-    at most `LARGEST_GROUP`.
+    at most `LARGEST_GROUP`; those whose provenance names a comparison (samples of a round) with others of that one.
 
     Args:
         path: as it is named in messages.
@@ -147,7 +148,7 @@ def vote_data(opened: OpenCandidates, path: str, folder: Path | None = None) -> 
 
 def _name(candidate: DataCandidate) -> str:
     about = candidate.image_hash if candidate.response is not None else ""
-    return content_id("vote", candidate.prompt, candidate.split, about)
+    return content_id("vote", candidate.prompt, candidate.split, about, candidate.made.get(COMPARISON))
 
 
 def _parts(members: list[Member]) -> list[list[Member]]:

@@ -14,18 +14,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tiny
+import torch
 from vote_files import PROMPTS, sample_id, samples, vote
 
 from mmpo.data.candidates import open_candidates
 from mmpo.data.images import decode
 from mmpo.data.list_scores import list_scores
 from mmpo.data.readers import ReadReport, open_pairs, read_open
+from mmpo.data.rollouts import Row
 from mmpo.data.shards import read_done, read_rows
 from mmpo.data.vote_log import open_log
 from mmpo.data.vote_schedule import schedule
 from mmpo.data.vote_shares import vote_share, vote_weight
 from mmpo.data.vote_wins import read_scores, read_votes, wins_of
-from mmpo.records import Group
+from mmpo.records import Group, Prompt
+from pipelines.rollout_votes import judge_by_votes, write_images
 from pipelines.vote_ballot import Ballot, Stale, check_votes
 from pipelines.vote_data import VoteData, vote_data
 from pipelines.vote_write import write_votes
@@ -339,6 +342,25 @@ def test_without_a_preference_nothing_is_written(data: Path, tmp_path: Path, vot
     with opened(data) as found, pytest.raises(ValueError, match=says):
         write_votes(found, votes, tmp_path / "votes", "d")
     assert not (tmp_path / "votes").exists()
+
+
+def test_a_training_reads_the_votes_on_its_round(tmp_path: Path) -> None:
+    """Two comparisons of one prompt: each is asked alone, and decided by its votes."""
+    folder = tmp_path / "round-00000"
+    rows = [Row(name, "a cat", "", "train", 0) for name in ("one", "two")]
+    images = [decode(tiny.picture(at)) for at in range(4)]
+    write_images(folder, 0, rows, [Prompt("a cat")] * 2, images)
+    with asking(folder / "images", folder / "votes") as ballot:
+        assert ballot.state()["total"] == 2
+        while (state := ballot.state())["number"] is not None:
+            better = {(0, 1): 1, (2, 3): 2}[tuple(sorted(images_of(state)))]
+            first = images_of(state)[0] in (0, 2)
+            ballot.vote(state["number"], better if first else 3 - better)
+    judge = judge_by_votes(folder, None)
+    assert [judge(row, torch.zeros(0, 2)).tolist() for row in rows] == [
+        [[False, True], [False, False]],
+        [[False, False], [True, False]],
+    ]
 
 
 def test_answers_are_compared_about_their_image(tmp_path: Path) -> None:
