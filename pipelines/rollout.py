@@ -29,6 +29,7 @@ from mmpo.rollout_recipe import Rollout
 from mmpo.sampling.chains import Prompts, Sampler
 from mmpo.sampling.comparisons import dominance
 from mmpo.sampling.stepper import Stepper, trainable_steps
+from mmpo.training.folders import list_checkpoints
 from mmpo.training.rounds import Gathered
 from mmpo.training.shuffle import permutation
 from pipelines.rollout_chunks import Chunk, chunks_of
@@ -52,6 +53,7 @@ class Studio:
         texts: encoded prompts.
         further: conditions besides the prompt's.
         folder: of all rounds.
+        run: folder of the run, with its checkpoints.
         made_by: hashes of the checkpoint and of what else decides the samples.
         visit: around the sampling, such as the VAE on the device.
     """
@@ -66,6 +68,7 @@ class Studio:
     texts: TensorCache
     further: Mapping[str, Tensor]
     folder: Path
+    run: Path
     made_by: Mapping[str, Any]
     visit: Callable[[], AbstractContextManager[None]]
 
@@ -143,9 +146,8 @@ class OwnRounds:
                 shutil.rmtree(folder)  # an interrupted round of other weights
             folder.mkdir(parents=True, exist_ok=True)
             write_json(about, {"identity": identity, "round": number, "sampled as": self._sampled_as()})
-            if studio.spec.labels != "votes":  # people's work is never removed
-                for old in sorted(studio.folder.glob("round-*"))[: -studio.spec.keep_rounds]:
-                    shutil.rmtree(old)
+            for old in self._not_needed(number):
+                shutil.rmtree(old)
         accelerator.wait_for_everyone()
         chunks = chunks_of(folder, self.prompts_of(number), studio.spec)
         training = policy.training
@@ -173,6 +175,18 @@ class OwnRounds:
         accelerator.wait_for_everyone()
         return whole
 
+    def _not_needed(self, number: int) -> list[Path]:
+        """Rounds before this one that nothing goes on from. Later ones, of a run that was killed, are met again.
+
+        None with votes: people's work is never removed.
+        """
+        studio = self._studio
+        if studio.spec.labels == "votes":
+            return []
+        before = sorted(old for old in studio.folder.glob("round-*") if old.name < f"round-{number:05d}")
+        kept = {f"round-{at:05d}" for at in rounds_of_checkpoints(studio.run)}
+        return [old for old in before[: max(0, len(before) + 1 - studio.spec.keep_rounds)] if old.name not in kept]
+
     def _conditions(self, chunk: Chunk) -> Prompts:
         studio = self._studio
         device = studio.accelerator.device
@@ -195,9 +209,11 @@ class OwnRounds:
         )
         counts: Counter[str] = Counter()
         sums: dict[str, list[float]] = {}
+        failures: list[str] = []
         for file in sorted(folder.glob("chunk-*.json")):
             told = json.loads(file.read_text())
             counts.update(told["counts"])
+            failures += told["failures"]
             for name, values in told["scores"].items():
                 sums.setdefault(name, []).extend(values)
         metrics = {f"rollout/{name}": float(np.mean(values)) for name, values in sums.items() if values}
@@ -209,6 +225,9 @@ class OwnRounds:
         means = "  ".join(f"{name} {np.mean(values):.4g}" for name, values in sums.items() if values)
         left = "".join(f", {value} {name}" for name, value in counts.items() if value and name != "images")
         note = f"{means}  ({groups.comparisons} comparisons, {groups.ties} ties{left}; {len(groups)} steps to train on)"
+        if failures:
+            more = f" (and {len(failures) - 1} more, in {folder})" if len(failures) > 1 else ""
+            note += f"\nwarning: left out: {failures[0]}{more}"
         return Gathered(groups, identity, metrics, note)
 
     def _steps(self, number: int, row: Row, count: int) -> list[int]:
@@ -232,6 +251,17 @@ def stored_round(folder: Path, number: int) -> Path:
     if not rounds:
         raise ValueError(f"rollout.stored {folder}: no finished rounds in it; give the folder `rollouts` of a run")
     return rounds[number % len(rounds)]
+
+
+def rounds_of_checkpoints(run: Path) -> set[int]:
+    """The rounds that a run's checkpoints are in."""
+    found = set()
+    for folder in list_checkpoints(run):
+        try:
+            found.add(int(json.loads((folder / "state.json").read_text())["round"]["number"]))
+        except (OSError, ValueError, KeyError):
+            continue  # a damaged one, from which no run goes on
+    return found
 
 
 @lru_cache(maxsize=2)

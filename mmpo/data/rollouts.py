@@ -64,8 +64,9 @@ class Comparisons:
 def write_comparisons(file: Path, made: Comparisons) -> None:
     """One safetensors file; an interrupted write leaves nothing under that name."""
     tensors = {name: getattr(made, name).detach().cpu().contiguous() for name in TENSORS}
-    about = {"rows": json.dumps([asdict(row) for row in made.rows]), "shared": str(int(made.shared))}
-    write_bytes(file, save(tensors, metadata=about))
+    about = {"rows": [asdict(row) for row in made.rows], "shared": made.shared}
+    # one entry: safetensors writes several in any order, and the same samples shall be the same file
+    write_bytes(file, save(tensors, metadata={"about": json.dumps(about)}))
 
 
 def read_about(file: Path) -> tuple[list[Row], bool, int]:
@@ -76,9 +77,9 @@ def read_about(file: Path) -> tuple[list[Row], bool, int]:
     """
     try:
         with safe_open(file, framework="pt") as opened:
-            about = opened.metadata()
+            about = json.loads(opened.metadata()["about"])
             steps = opened.get_slice("behaviour").get_shape()[2]
-        return [Row(**row) for row in json.loads(about["rows"])], about["shared"] == "1", steps
+        return [Row(**row) for row in about["rows"]], about["shared"], steps
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: not a readable rollout file: {error}") from None
     except Exception as error:  # safetensors' own
