@@ -55,7 +55,7 @@ def sharpness(pixels: NDArray[np.uint8]) -> float:
 
 def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours of [H, W, 3] in [0, 1], averaged over `SIDE` x `SIDE` cells: [SIDE, SIDE, 3], or smaller as it is."""
-    cells: NDArray[np.float32] = pixels.astype(np.float32) / 255
+    cells: NDArray[np.float32] = pixels.astype(np.float32) / np.float32(255)
     for axis in (0, 1):
         count = min(SIDE, pixels.shape[axis])
         edges = np.linspace(0, pixels.shape[axis], count + 1).round().astype(int)
