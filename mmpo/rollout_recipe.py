@@ -1,4 +1,4 @@
-"""The recipe's `rollout`: samples of the policy itself, round after round, in place of stored data. Imports no torch."""
+"""The recipe's `rollout`: samples of the policy itself, round after round, in place of stored data. No torch."""
 
 from __future__ import annotations
 

@@ -78,6 +78,9 @@ class OwnRounds:
     def gather(self, number: int, policy: nn.Module, identity: str | None) -> Gathered:
         """See `Rounds.gather`."""
         studio = self._studio
+        if studio.spec.stored is not None:
+            folder = stored_round(Path(studio.spec.stored), number)
+            return self._read(number, folder, self._stored_identity(folder))
         folder = studio.folder / f"round-{number:05d}"
         if identity is None:
             identity = self._identity(number, policy)
@@ -89,6 +92,28 @@ class OwnRounds:
                 "start a new output folder"
             )
         return self._read(number, folder, identity)
+
+    def _stored_identity(self, folder: Path) -> str:
+        """The identity of a round of another run, after seeing that it was sampled as this recipe says."""
+        about = json.loads((folder / ABOUT).read_text())
+        for name, value in self._sampled_as().items():
+            if about["sampled as"].get(name) != value:
+                raise ValueError(
+                    f"rollout.stored {folder}: was sampled with {name} {about['sampled as'].get(name)!r}, and this "
+                    f"recipe has {value!r}; the log-densities would be of another sampler"
+                )
+        return str(about["identity"])
+
+    def _sampled_as(self) -> dict[str, Any]:
+        """What a round's log-densities depend on besides the policy."""
+        spec = self._studio.spec
+        return {
+            "sampling": spec.sampling.model_dump(exclude={"batch_size"}),
+            "density": spec.density,
+            "kind": spec.kind,
+            "checkpoint": self._studio.made_by["checkpoint"],
+            "resolution": self._studio.made_by["resolution"],
+        }
 
     def _identity(self, number: int, policy: nn.Module) -> str:
         trained = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
@@ -115,7 +140,7 @@ class OwnRounds:
             if folder.is_dir() and (not about.is_file() or json.loads(about.read_text())["identity"] != identity):
                 shutil.rmtree(folder)  # an interrupted round of other weights
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(about, {"identity": identity, "round": number})
+            write_json(about, {"identity": identity, "round": number, "sampled as": self._sampled_as()})
             for old in sorted(studio.folder.glob("round-*"))[: -studio.spec.keep_rounds]:
                 shutil.rmtree(old)
         accelerator.wait_for_everyone()
@@ -187,6 +212,18 @@ class OwnRounds:
             return steps
         random = generator(self._studio.seed, row.id, number, "trained steps")
         return sorted(steps[place] for place in torch.randperm(len(steps), generator=random)[:wanted].tolist())
+
+
+def stored_round(folder: Path, number: int) -> Path:
+    """The finished round of another run that stands for round `number`; they are gone through again and again.
+
+    Raises:
+        ValueError: none is there.
+    """
+    rounds = [found for found in sorted(folder.glob("round-*")) if read_done(found) is not None]
+    if not rounds:
+        raise ValueError(f"rollout.stored {folder}: no finished rounds in it; give the folder `rollouts` of a run")
+    return rounds[number % len(rounds)]
 
 
 @lru_cache(maxsize=2)
