@@ -32,6 +32,7 @@ from mmpo.sampling.stepper import Stepper, trainable_steps
 from mmpo.training.rounds import Gathered
 from mmpo.training.shuffle import permutation
 from pipelines.rollout_chunks import Chunk, chunks_of
+from pipelines.rollout_votes import judge_by_votes
 
 ABOUT = "about.json"
 
@@ -117,7 +118,7 @@ class OwnRounds:
 
     def _identity(self, number: int, policy: nn.Module) -> str:
         trained = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
-        free = {"passes", "keep_rounds", "refresh_reference", "on_bad_reward", "train_steps", "stored"}
+        free = {"passes", "keep_rounds", "refresh_reference", "on_bad_reward", "train_steps", "stored", "votes"}
         spec = self._studio.spec.model_dump(mode="json", exclude=free)
         texts = [prompt.text for prompt in self.prompts_of(number)]
         return content_id("round", number, spec, self._studio.seed, tensors_hash(trained), texts, self._studio.made_by)
@@ -178,10 +179,13 @@ class OwnRounds:
     def _read(self, number: int, folder: Path, identity: str) -> Gathered:
         """The groups of a stored round, and what it says."""
         studio = self._studio
+        people = studio.spec.labels == "votes"
+        votes = Path(studio.spec.votes) if studio.spec.votes is not None else None
+        judge = judge_by_votes(folder, votes) if people else _by_scores
         groups = RolloutGroups(
             sorted(folder.glob("chunk-*.safetensors")),
             studio.texts,
-            _by_scores,
+            judge,
             partial(self._steps, number),
             studio.further,
         )

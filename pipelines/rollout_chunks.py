@@ -19,6 +19,7 @@ from mmpo.sampling.comparisons import extremes, threshold_at
 from mmpo.sampling.step_wise import Compared, step_wise
 from mmpo.sampling.trajectories import trajectories
 from pipelines.rollout_scores import Failures, decoded, score_images, score_predictions
+from pipelines.rollout_votes import write_images
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Chunk:
     Args:
         ids: B names of what is sampled; noise is counted by them.
         prompts: B of them.
+        number: of the chunk in its round.
         stem: of the chunk's files.
     """
 
     ids: Sequence[str]
     prompts: Sequence[Prompt]
+    number: int
     stem: Path
 
     @property
@@ -55,7 +58,7 @@ def chunks_of(folder: Path, prompts: Sequence[Prompt], spec: Rollout) -> list[Ch
     size = max(1, spec.sampling.batch_size // spec.candidates)
     starts = range(0, len(prompts), size)
     return [
-        Chunk(ids[at : at + size], prompts[at : at + size], folder / f"chunk-{number:05d}")
+        Chunk(ids[at : at + size], prompts[at : at + size], number, folder / f"chunk-{number:05d}")
         for number, at in enumerate(starts)
     ]
 
@@ -94,10 +97,13 @@ class Maker:
         pixels = decoded(self.vae, chains.states[:, :, -1].flatten(0, 1), self.size)
         images = self.processor.postprocess(pixels, output_type="pil")
         texts = [prompt.text for prompt in chunk.prompts for _ in range(count)]
-        scores = np.stack([score_images(reward, images, texts, failures) for reward in self.rewards])
+        given = [score_images(reward, images, texts, failures) for reward in self.rewards]
+        scores = np.stack(given) if given else np.zeros((0, len(texts)), np.float32)
         by_group = torch.from_numpy(scores).unflatten(1, (len(chunk.ids), count)).transpose(0, 1)
         kept = by_group.isfinite().flatten(1).all(1)
         rows = [Row(i, p.text, p.cluster, p.split, 0) for i, p in zip(chunk.ids, chunk.prompts, strict=True)]
+        if self.spec.labels == "votes":
+            write_images(chunk.stem.parent, chunk.number, rows, chunk.prompts, images)
         write_comparisons(
             chunk.file(),
             Comparisons(
