@@ -121,7 +121,11 @@ def _samples_itself(tree: dict[str, Any]) -> bool:
 
 def _has_own_data(tree: dict[str, Any]) -> bool:
     """Whether the data are the user's: a recipe of the built-in world makes them, another one, or a rollout does."""
-    return not _samples_itself(tree) and tree["data"].get("make") is None and not tree["model"]["path"].startswith("shapes/")
+    return (
+        not _samples_itself(tree)
+        and tree["data"].get("make") is None
+        and not tree["model"]["path"].startswith("shapes/")
+    )
 
 
 def _target(name: str, output: str | Path | None, force: bool) -> Path:
