@@ -204,10 +204,12 @@ class Counting:
         one_by_one = getattr(train, "one_candidate_at_a_time", False)
         quantised = str(getattr(recipe.model, "quantize", None) or "")
         counts = self.rollout(recipe)
-        drawn = [evaluation.sampling.batch_size] if evaluation.validation is not None else []
+        shown = evaluation.sampling.batch_size if evaluation.validation is not None else 0
+        own = counts.batch if counts is not None else 0
         return Setup(
             images=(train.micro_batch_size or train.batch_size) * (1 if one_by_one else self.per_group(recipe)),
-            drawn=max([*drawn, counts.batch] if counts is not None else drawn, default=0),
+            drawn=max(own, shown),
+            decoded=max(shown, min(own, images_at_once(resolution, resolution))),
             weight_bytes=next((size for bits, size in QUANTISED.items() if bits in quantised), loaded),
             master_bytes=master,
             state_bytes=2 if getattr(recipe.optim, "eight_bit", False) else 2 * master,

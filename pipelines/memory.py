@@ -63,6 +63,7 @@ class Setup:
         sampled: images at once while sampling with the whole pipeline (`mmpo eval`, own samples); 0 is never.
         text_bytes: of a weight of the text encoders.
         drawn: images at once that are sampled while the training's state is there (own samples, validation).
+        decoded: of these, in one call of the VAE's decoder.
     """
 
     images: int
@@ -77,6 +78,7 @@ class Setup:
     sampled: int = 0
     text_bytes: float = 2.0
     drawn: int = 0
+    decoded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ def phases(sizes: Sizes, setup: Setup) -> Mapping[str, tuple[Part, ...]]:
         drawing = max(sizes.sample.at(2), sizes.decode.at(1))
         found["previews"] = (*state, vae, Part("activations of sampling", drawing))
     if setup.drawn:
-        drawing = max(sizes.sample.at(2 * setup.drawn), sizes.decode.at(setup.drawn))
+        drawing = max(sizes.sample.at(2 * setup.drawn), sizes.decode.at(setup.decoded))
         found["sampling while training"] = (*state, vae, Part("activations of sampling", drawing))
     if setup.sampled:
         drawing = max(sizes.sample.at(2 * setup.sampled), sizes.decode.at(setup.sampled))
