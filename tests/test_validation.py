@@ -72,19 +72,19 @@ def prompts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(sd_folder: Path, prompts: Path, output: Path, **changes: Any) -> Recipe:
-    """D3PO on saturation, so long a leash that it is gamed at once."""
+    """D3PO on saturation, with alarms that a few steps set off."""
     tree: dict[str, Any] = {
         "model": {"path": str(sd_folder), "lora": {"rank": 4, "targets": "attention_convolutions"}},
         "rollout": {
             "prompts": str(prompts),
-            "prompts_per_round": 6,
-            "candidates": 4,
-            "sampling": {"steps": 3, "guidance": 1.0, "batch_size": 24},
+            "prompts_per_round": 12,
+            "candidates": 8,
+            "sampling": {"steps": 3, "guidance": 1.0, "batch_size": 96},
             "rewards": ["vivid"],
         },
-        "method": {"loss": "d3po", "beta": 0.01},
+        "method": {"loss": "d3po", "beta": 1.0},
         "optim": {"lr": 2e-2, "schedule": "constant"},
-        "train": {"steps": 8, "batch_size": 6, "precision": "fp32", "checkpoint_every": 4},
+        "train": {"steps": 6, "batch_size": 36, "precision": "fp32", "checkpoint_every": 4},
         "evaluation": {
             "every": 2,
             "previews": {"count": 0},
@@ -93,7 +93,7 @@ def recipe(sd_folder: Path, prompts: Path, output: Path, **changes: Any) -> Reci
                 "prompts": str(prompts),
                 "limit": 12,
                 "rewards": ["muted"],
-                "alarms": {"saturation_rise": 0.03, "evaluations": 2},
+                "alarms": {"saturation_rise": 0.004, "reward_fall": 0.0, "evaluations": 2},
             },
         },
         "output": str(output),
@@ -124,7 +124,7 @@ def test_a_gamed_reward_sets_off_its_alarms(gamed: Path) -> None:
 
 def test_metrics_hold_the_scores_and_their_changes(gamed: Path) -> None:
     lines = [line for line in read_metrics(gamed) if "images/saturation" in line]
-    assert [line["step"] for line in lines] == [0, 2, 4, 6, 8]
+    assert [line["step"] for line in lines] == [0, 2, 4, 6]
     first, last = lines[0], lines[-1]
     assert "validation/muted_change" not in first
     assert last["validation/muted_change"] == pytest.approx(last["validation/muted"] - first["validation/muted"])
@@ -133,7 +133,7 @@ def test_metrics_hold_the_scores_and_their_changes(gamed: Path) -> None:
     assert last["validation/vivid"] + last["validation/muted"] == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize(("step", "tuned"), [(0, False), (8, True)])
+@pytest.mark.parametrize(("step", "tuned"), [(0, False), (6, True)])
 def test_what_is_scored_is_what_the_weights_sample(gamed: Path, sd_folder: Path, step: int, tuned: bool) -> None:
     """A second path: the whole pipeline with its text encoders, from the saved LoRA."""
     from mmpo.recipe_files import load_recipe
@@ -163,11 +163,11 @@ def test_stop_goes_back_to_the_last_calm_weights(sd_folder: Path, prompts_file: 
     tree["evaluation"]["guard"] = {"action": "stop"}
     folder = train(validate(tree))
     told = json.loads((folder / "train.json").read_text())
-    assert told["steps"] < 8
+    assert told["steps"] == 4
     assert "were restored" in told["stopped"]
     looks = {line["step"]: line["images/saturation"] for line in read_metrics(folder) if "images/saturation" in line}
-    assert looks[told["weights_step"]] - looks[0] < 0.03
-    assert told["weights_step"] < told["steps"]
+    assert looks[told["weights_step"]] - looks[0] < 0.004
+    assert told["weights_step"] == 0
 
 
 def test_a_watched_run_resumed_is_the_run_that_nobody_watched(
@@ -221,9 +221,9 @@ def test_the_recipe_is_checked_and_described(sd_folder: Path, prompts_file: Path
     good = recipe(sd_folder, prompts_file, tmp_path / "run")
     lines = "\n".join(describe(good))
     assert "24 samples every 2 steps, scored by muted, vivid (trained on)" in lines
-    assert "6 a round x 4 candidates (whole trajectories), 3 steps, guidance 1" in lines
-    assert "24 images scored, 54 samples through the denoiser" in lines  # 6 prompts x (1 + 2 x 4)
-    assert "6 groups, at most 24 samples through the policy, and 24 through the reference" in lines
+    assert "12 a round x 8 candidates (whole trajectories), 3 steps, guidance 1" in lines
+    assert "96 images scored, 204 samples through the denoiser" in lines  # 12 prompts x (1 + 2 x 8)
+    assert "36 groups, at most 288 samples through the policy, and 288 through the reference" in lines
     assert validation_note(good) is None
     tree = good.model_dump(mode="json")
     tree["evaluation"]["validation"]["rewards"] = []
