@@ -1,4 +1,4 @@
-"""Counter-based randomness: a generator of its own for each thing that is drawn, whatever the batch, process or order."""
+"""Counter-based randomness: a generator of its own for each thing drawn, whatever the batch, process or order."""
 
 from __future__ import annotations
 
