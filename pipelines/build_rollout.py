@@ -72,7 +72,10 @@ def stepper_of(recipe: Recipe, config: CheckpointConfig) -> Stepper:
         return FlowSde.from_config(config.scheduler, steps=sampling.steps, eta=eta)
     if "EDM" in config.scheduler.get("_class_name", ""):
         raise ValueError(f"model.path {recipe.model.path}: its EDM schedule has no DDIM steps; it is not supported")
-    return Ddim.from_config(config.scheduler, steps=sampling.steps, eta=eta)
+    made = Ddim.from_config(config.scheduler, steps=sampling.steps, eta=eta)
+    if not trainable_steps(made):
+        raise ValueError(f"rollout.sampling.steps: {sampling.steps} of this schedule have no noise; take more")
+    return made
 
 
 def rollout_feed(
@@ -141,6 +144,7 @@ def rollout_feed(
                 texts=cache,
                 further=further,
                 folder=Path(recipe.data.path),
+                run=folder,
                 made_by=made_by,
                 visit=visit,
             )

@@ -154,7 +154,7 @@ class Trainer:
                 self._evaluate(log, console)
             while self._step < steps and self.outcome.stopped is None:
                 if run.rounds is not None:
-                    self._next_round(run.rounds, log, console)
+                    self._next_round(run.rounds, log, console, flag)
                 began = time.monotonic()
                 metrics = self._one_step()
                 self._after_step(metrics, time.monotonic() - began, log, console)
@@ -166,10 +166,11 @@ class Trainer:
         gather(run.policy)
         return self.outcome
 
-    def _next_round(self, rounds: Rounds, log: MetricsLog, console: Console) -> None:
+    def _next_round(self, rounds: Rounds, log: MetricsLog, console: Console, flag: InterruptFlag) -> None:
         """Before a step: the groups of its round are at hand.
 
         Raises:
+            Interrupted: asked to stop while sampling; a checkpoint is written, and what was sampled is kept.
             Waiting: the round needs people; a checkpoint is written.
             ValueError: one round after another gives nothing to train on.
         """
@@ -182,10 +183,13 @@ class Trainer:
                 self._round = self._round.following(self._step)
                 self._refresh(run.recipe.rollout.refresh_reference)
             try:
-                found = rounds.gather(self._round.number, run.policy, self._round.identity)
+                found = rounds.gather(self._round.number, run.policy, self._round.identity, flag.on_this_process)
             except Waiting:
                 self._save(even_if_saved=True)
                 raise
+            if found is None:
+                self._save(even_if_saved=True)
+                raise Interrupted(f"stopped in round {self._round.number}; a checkpoint is in {run.folder}")
             new = self._round.identity is None
             count = steps_of(len(found.groups), run.recipe.rollout.passes, train.batch_size)
             self._round = replace(self._round, count=count, identity=found.identity)
