@@ -86,7 +86,7 @@ class Rollout(_Section):
         "error", description="a reward that fails: skip leaves its prompt out, counted and named"
     )
     keep_rounds: Positive = Field(
-        2, description="stored rounds that stay on disk, the newest; and those of checkpoints"
+        2, description="stored rounds that stay on disk, the newest, and those of checkpoints; with votes all do"
     )
     stored: PathText | None = Field(
         None, description="rollouts of another run of the same checkpoint (its folder `rollouts`), in place of sampling"

@@ -17,7 +17,7 @@ from mmpo.contracts import Predict
 from mmpo.data.rollouts import RolloutGroups
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import long_prompts
-from mmpo.recipe import Recipe
+from mmpo.recipe import Recipe, RewardSpec
 from mmpo.records import content_id
 from mmpo.sampling.ddim import Ddim
 from mmpo.sampling.flow_sde import FlowSde
@@ -45,6 +45,7 @@ class Feed:
         clusters: per held-out group the name of its prompt.
         identity: what a resume must find unchanged.
         prompts: texts of the held-out and of the training data, for previews.
+        rewards: that are loaded, with what the recipe says of each.
         rounds: given how a module is bound, the rounds of own samples; None: `train` stays.
     """
 
@@ -53,6 +54,7 @@ class Feed:
     clusters: Sequence[str]
     identity: Mapping[str, str]
     prompts: Sequence[Sequence[str]] = field(default_factory=list)
+    rewards: Sequence[tuple[RewardSpec, Any]] = ()
     rounds: Callable[[Bind], Rounds] | None = None
 
 
@@ -157,6 +159,7 @@ def rollout_feed(
         clusters=[],
         identity={"training rows": content_id("rollout", texts), "held-out rows": content_id([])},
         prompts=[[], [prompt.text for prompt in prompts]],
+        rewards=list(zip(spec.rewards, loaded, strict=True)),
         rounds=rounds,
     )
 

@@ -79,7 +79,7 @@ class OwnRounds:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def gather(self, number: int, policy: nn.Module, identity: str | None) -> Gathered:
+    def gather(self, number: int, policy: nn.Module, identity: str | None, stop: Callable[[], bool]) -> Gathered | None:
         """See `Rounds.gather`."""
         studio = self._studio
         if studio.spec.stored is not None:
@@ -88,8 +88,9 @@ class OwnRounds:
         folder = studio.folder / f"round-{number:05d}"
         if identity is None:
             identity = self._identity(number, policy)
-            if (read_done(folder) or {}).get("settings") != {"identity": identity}:
-                self._sample(number, policy, folder, identity)
+            done = (read_done(folder) or {}).get("settings") == {"identity": identity}
+            if not done and not self._sample(number, policy, folder, identity, stop):
+                return None
         elif (read_done(folder) or {}).get("settings") != {"identity": identity}:
             raise ValueError(
                 f"--resume: {folder} is not the round that the checkpoint was trained on; put that folder back, or "
@@ -135,8 +136,8 @@ class OwnRounds:
             wanted.append(studio.prompts[_order(f"rollout/{studio.seed}/{epoch}", count)[position]])
         return wanted
 
-    def _sample(self, number: int, policy: nn.Module, folder: Path, identity: str) -> None:
-        """Fills the round's folder; chunks that are there of this very policy are kept."""
+    def _sample(self, number: int, policy: nn.Module, folder: Path, identity: str, stop: Callable[[], bool]) -> bool:
+        """Fills the round's folder; chunks that are there of this very policy are kept. Whether it is whole."""
         studio = self._studio
         accelerator = studio.accelerator
         if accelerator.is_main_process:
@@ -148,6 +149,7 @@ class OwnRounds:
             for old in self._not_needed(number):
                 shutil.rmtree(old)
         accelerator.wait_for_everyone()
+        chunks = chunks_of(folder, self.prompts_of(number), studio.spec)
         training = policy.training
         policy.eval()
         try:
@@ -160,21 +162,27 @@ class OwnRounds:
                     studio.seed,
                     number,
                 )
-                for chunk in chunks_of(folder, self.prompts_of(number), studio.spec)[
-                    accelerator.process_index :: accelerator.num_processes
-                ]:
-                    if not chunk.marker.is_file():
+                for chunk in chunks[accelerator.process_index :: accelerator.num_processes]:
+                    if not chunk.marker.is_file() and not stop():
                         write_json(chunk.marker, dict(studio.make(chunk, sampler, self._conditions(chunk))))
         finally:
             policy.train(training)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
+        whole = all(chunk.marker.is_file() for chunk in chunks)
+        accelerator.wait_for_everyone()
+        if whole and accelerator.is_main_process:
             mark_done(folder, {"identity": identity}, {})
         accelerator.wait_for_everyone()
+        return whole
 
     def _not_needed(self, number: int) -> list[Path]:
-        """Rounds before this one that nothing goes on from. Later ones, of a run that was killed, are met again."""
+        """Rounds before this one that nothing goes on from. Later ones, of a run that was killed, are met again.
+
+        None with votes: people's work is never removed.
+        """
         studio = self._studio
+        if studio.spec.labels == "votes":
+            return []
         before = sorted(old for old in studio.folder.glob("round-*") if old.name < f"round-{number:05d}")
         kept = {f"round-{at:05d}" for at in rounds_of_checkpoints(studio.run)}
         return [old for old in before[: max(0, len(before) + 1 - studio.spec.keep_rounds)] if old.name not in kept]

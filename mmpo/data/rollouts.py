@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from mmpo.data.cache import TensorCache
 from mmpo.files import write_bytes
 
 TENSORS = ("states", "behaviour", "scores")
+MOST_OPEN = 64
+"""Files that are open at once; a round may have thousands."""
 Judge = Callable[["Row", Tensor], Tensor]
 """`(row, its scores [R, K]) -> wins [K, K] bool`: whether the first candidate is preferred to the second."""
 
@@ -117,7 +120,7 @@ class RolloutGroups:
     ) -> None:
         self._texts, self._further = texts, dict(further or {})
         self._groups: list[_Group] = []
-        self._open: dict[Path, Any] = {}
+        self._open: OrderedDict[Path, Any] = OrderedDict()
         self.comparisons = self.ties = 0
         for file in files:
             rows, shared, count = read_about(file)
@@ -192,4 +195,6 @@ class RolloutGroups:
     def _slice(self, file: Path, name: str) -> Any:
         if file not in self._open:
             self._open[file] = safe_open(file, framework="pt").__enter__()
+            if len(self._open) > MOST_OPEN:
+                self._open.popitem(last=False)[1].__exit__(None, None, None)
         return self._open[file].get_slice(name)
