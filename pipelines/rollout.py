@@ -17,13 +17,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mmpo.adapters.draws import generator
 from mmpo.contracts import Predict
 from mmpo.data.cache import TensorCache
 from mmpo.data.rollouts import RolloutGroups, Row
 from mmpo.data.shards import mark_done, read_done
 from mmpo.files import write_json
 from mmpo.models.loading import tensors_hash
+from mmpo.random_streams import generator
 from mmpo.records import Prompt, content_id
 from mmpo.rollout_recipe import Rollout
 from mmpo.sampling.chains import Prompts, Sampler

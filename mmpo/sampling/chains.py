@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmpo.adapters.draws import generator
 from mmpo.contracts import Condition, Predict
+from mmpo.random_streams import generator
 from mmpo.sampling.guidance import guided
 from mmpo.sampling.stepper import Reduce, Stepper, log_density
 
