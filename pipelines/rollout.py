@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from mmpo.contracts import Predict
+from mmpo.contracts import Condition, Predict
 from mmpo.data.cache import TensorCache
 from mmpo.data.rollouts import RolloutGroups, Row
 from mmpo.data.shards import mark_done, read_done
@@ -153,9 +153,9 @@ class OwnRounds:
         training = policy.training
         policy.eval()
         try:
-            with torch.no_grad(), studio.visit(), accelerator.autocast():
+            with torch.no_grad(), studio.visit():
                 sampler = Sampler(
-                    studio.bind(policy),
+                    _in_its_precision(studio.bind(policy), accelerator.autocast),
                     studio.stepper,
                     studio.spec.sampling.guidance,
                     studio.spec.density,
@@ -239,6 +239,16 @@ class OwnRounds:
             return steps
         random = generator(self._studio.seed, row.id, number, "trained steps")
         return sorted(steps[place] for place in torch.randperm(len(steps), generator=random)[:wanted].tolist())
+
+
+def _in_its_precision(predict: Predict, autocast: Callable[[], AbstractContextManager[Any]]) -> Predict:
+    """The denoiser's forwards alone under autocast: an SDXL's VAE overflows in float16, and a reward scores in its own."""
+
+    def under_autocast(x: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        with autocast():
+            return predict(x, timesteps, condition)
+
+    return under_autocast
 
 
 def stored_round(folder: Path, number: int) -> Path:
