@@ -161,6 +161,7 @@ class OwnRounds:
                     studio.spec.density,
                     studio.seed,
                     number,
+                    studio.spec.sampling.batch_size,
                 )
                 for chunk in chunks[accelerator.process_index :: accelerator.num_processes]:
                     if not chunk.marker.is_file() and not stop():
