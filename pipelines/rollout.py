@@ -157,7 +157,7 @@ class OwnRounds:
             about = {"identity": identity, "round": number, "sampled as": self._sampled_as()}
             write_json(folder / ABOUT, about)
             for old in self._not_needed(number):
-                shutil.rmtree(old)
+                remove_round(old)
         accelerator.wait_for_everyone()
         chunks = chunks_of(folder, self.prompts_of(number), studio.spec)
         training = policy.training
@@ -292,7 +292,16 @@ def clear_other_round(folder: Path, identity: str) -> None:
     if not about.is_file() or (folder / "votes").exists():
         what = "people voted on samples of other weights there" if about.is_file() else "it is no round of samples"
         raise ValueError(f"{folder}: {what}; move it away, or choose another folder with data.path or output")
-    shutil.rmtree(folder)
+    remove_round(folder)
+
+
+def remove_round(folder: Path) -> None:
+    """Whole or not at all: what a kill leaves of it has another name, and goes with the next one."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    for left in (*folder.parent.glob(".round-*.gone"), gone):
+        shutil.rmtree(left, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def stored_round(folder: Path, number: int) -> Path:

@@ -16,7 +16,7 @@ from mmpo.data.vote_wins import Vote
 from mmpo.recipe_files import validate
 from mmpo.training.metrics import read_metrics
 from mmpo.training.rounds import Waiting
-from pipelines.rollout import clear_other_round
+from pipelines.rollout import clear_other_round, remove_round
 from pipelines.train import train
 
 
@@ -115,6 +115,25 @@ def test_the_ends_of_a_group_were_compared(tmp_path: Path) -> None:
     assert transition is not None
     assert transition.wins[0].sum() == wins.sum() == 2
     assert transition.wins[0, 0, 3]
+
+
+def test_a_kill_while_a_round_is_removed_leaves_no_half_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half with its marker of completeness would be trained on."""
+    for name in ("round-00000", "round-00001"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "done.json").write_text("{}")
+
+    def killed(folder: Path, **options: Any) -> None:
+        if folder.exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipelines.rollout.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_round(tmp_path / "round-00000")
+    assert [found.name for found in tmp_path.glob("round-*")] == ["round-00001"]
+    remove_round(tmp_path / "round-00001")
+    assert not list(tmp_path.iterdir())
 
 
 # ---- rounds of another run ----
