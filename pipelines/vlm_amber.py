@@ -94,8 +94,8 @@ def score_amber(items: Sequence[Item], texts: Mapping[str, str], words: Words) -
 
     Descriptions: CHAIR, unsupported nouns among all; Cover, what was named of what is there; Hal, descriptions with an
     unsupported noun; Cog, named things that people imagine there. Yes/no: the positive class is No, and an answer
-    counts only where it is exactly Yes or No. The score is (100 − CHAIR + F1) / 2. F1 is exact; the authors' script rounds
-    precision and recall to a tenth of a percent before, and adds 1e-4 (1e-3 for existence) to their sum.
+    counts only where it is exactly Yes or No. The score is (100 − CHAIR + F1) / 2. F1 is exact; the authors' script
+    rounds precision and recall to a tenth of a percent before, and adds 1e-4 (1e-3 for existence) to their sum.
 
     References:
         Wang et al., AMBER: An LLM-free Multi-dimensional Benchmark for MLLMs Hallucination Evaluation,

@@ -123,7 +123,9 @@ def _given(row: Mapping[str, Any], place: str) -> GivenAnswer:
     question = next((str(row[name]) for name in QUESTIONS if isinstance(row.get(name), str)), "")
     names = [str(row[name]) for name in IDS if isinstance(row.get(name), str | int)]
     image = row.get("image")
-    names += [pair_name(image, question)] if isinstance(image, str) and question else []
+    if isinstance(image, str):
+        file = image.replace("\\", "/").rpartition("/")[2]
+        names += [pair_name(image, question), file] if question else [file]
     return GivenAnswer(value, tuple(names), question, place)
 
 

@@ -35,12 +35,11 @@ def read_chair(paths: Sequence[Path]) -> list[Item]:
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
     images: dict[str, dict[str, Any]] = {}
     for file in files:
-        if file.suffix == ".json" and file.is_file() and file.read_bytes()[:1] == b"{":
-            data = _coco(file)
-            if data is not None:
-                _add_coco(images, data, file)
-                continue
-        _add_rows(images, file)
+        data = _coco(file)
+        if data is not None:
+            _add_coco(images, data, file)
+        else:
+            _add_rows(images, file)
     if not images:
         raise ValueError(f"{paths[0]}: holds no image; expected {EXPECTED}")
     return [
@@ -52,7 +51,6 @@ def read_chair(paths: Sequence[Path]) -> list[Item]:
             (truth["file"],),
         )
         for name, truth in images.items()
-        if "objects" in truth
     ]
 
 
@@ -88,7 +86,9 @@ def _unit(item: Item, text: str, words: Vocabulary) -> Unit:
 
 
 def _coco(file: Path) -> dict[str, Any] | None:
-    """COCO's object of lists; None for rows, one a line."""
+    """COCO's object of lists; None for rows, in a list or one a line."""
+    if file.suffix != ".json" or not file.is_file():
+        return None
     try:
         data = read_object(file)
     except ValueError:
