@@ -108,7 +108,7 @@ def result_lines(result: Mapping[str, Any]) -> Iterator[str]:
         else:
             yield f"{title:<{WIDTH}} {'value':>8}  95 % interval"
         for name, row in measures.items():
-            label = f"{name}, {row['unit']}" if row["unit"] != "%" else f"{name} %"
+            label = _label(name, row["unit"])
             values = ("base", "tuned") if "against" in result else ("value",)
             shown = " ".join(f"{_figure(row[value], row['unit']):>8}" for value in values)
             gap = f" {_figure(row['difference'], row['unit'], '+'):>11}" if "against" in result else ""
@@ -128,6 +128,10 @@ def _matched(benchmark: VlmBenchmark, items: Sequence[Item], answers: Path, part
         return match(items, read_given(answers), partial=partial or benchmark.some)
     except ValueError as error:
         raise ValueError(f"--answers {answers}: {error}") from None
+
+
+def _label(name: str, unit: str) -> str:
+    return name if unit == name else f"{name} %" if unit == "%" else f"{name}, {unit}"
 
 
 def _figure(value: float | None, unit: str, sign: str = "") -> str:

@@ -18,7 +18,7 @@ from pipelines.vlm_hallusion import read_hallusion, score_hallusion, verdict_of
 from pipelines.vlm_intervals import Measure, Tally, Unit, differences, figures, mean, share
 from pipelines.vlm_items import Item
 from pipelines.vlm_mme import read_mme, score_mme
-from pipelines.vlm_mmhal import prompt, rating, read_mmhal, score_mmhal
+from pipelines.vlm_mmhal import counts, prompt, rating, read_mmhal, score_mmhal
 from pipelines.vlm_objects import read_vocabulary, singulars
 from pipelines.vlm_pope import read_pope, score_pope
 from pipelines.vlm_yes_no import exact_answer, mme_answer, pope_answer, said
@@ -141,6 +141,7 @@ def test_chair(tmp_path: Path) -> None:
         ("a seat", ["chair"]),
         ("a toilet and a seat", ["toilet"]),
         ("at the home plate", []),
+        ("a plate at home", ["bowl"]),
         ("a hotdog stand", []),
     ],
 )
@@ -241,6 +242,8 @@ def test_mmhal_bench(tmp_path: Path) -> None:
     assert values(found["attribute"])["score"] == 4.0
     assert [rating(reply) for reply in (*MMHAL_REPLIES, "", "RATING: 0.")] == [6, 2, None, None, 0]
     assert "A person's answer: A {dog}." in prompt(items[0], "x {y}")
+    assert [counts(f"Rating: {n}", "")["wrong"] for n in (2, 3)] == [1, 0]
+    assert counts("Rating: 3", "")["informative"] == 0
     with pytest.raises(ValueError, match="replied to none of 3"):
         score_mmhal(items, in_order(items, ["a", "b", "c"]), lambda asked: [None] * 3)
 
@@ -257,6 +260,13 @@ def test_intervals_agree_with_the_clustered_mean() -> None:
     assert row["value"] == pytest.approx(100 * expected.mean)
     assert row["low"] == pytest.approx(100 * expected.low, abs=0.6)
     assert row["high"] == pytest.approx(100 * expected.high, abs=0.6)
+
+
+def test_clusters_are_drawn_within_their_stratum() -> None:
+    """One cluster each: there is nothing to choose from."""
+    units = [Unit("a", {"sum": 1.0, "n": 1.0}, "first"), Unit("b", {"sum": 3.0, "n": 1.0}, "second")]
+    row = figures(Tally(units, {"x": Measure(mean("sum", "n"), "points")}))["x"]
+    assert (row["value"], row["low"], row["high"]) == (2.0, 2.0, 2.0)
 
 
 def test_differences_draw_the_same_images_for_both_sides() -> None:

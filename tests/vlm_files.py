@@ -18,6 +18,7 @@ toilet
 knife
 wine glass
 bus, coach
+bowl, plate
 """
 
 
