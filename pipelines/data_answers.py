@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from mmpo.data.answer_readers import OpenAnswers
     from mmpo.data.readers import ReadReport
 
+CONVERSATIONS = ("conversations", "messages", "rejected_response", "rejected_conversations", "retrieved_image")
+
 
 @dataclass(frozen=True)
 class AnswerSource:
@@ -58,7 +60,8 @@ def answers_in(source: Source, images: str | None = None) -> AnswerSource | None
     Args:
         images: the folder that image paths in the rows are relative to.
     Raises:
-        ValueError: a format of answers was named, or a folder of images, and the rows cannot be read so.
+        ValueError: a format of answers or a folder of images was named, or the rows hold conversations, and they cannot
+            be read so.
     """
     from mmpo.data.answer_formats import ANSWER_FORMATS
 
@@ -71,7 +74,18 @@ def answers_in(source: Source, images: str | None = None) -> AnswerSource | None
     try:
         found.open()
     except ValueError:
-        if named or images is not None:
+        if named or images is not None or _of_conversations(found):
             raise
         return None
     return found
+
+
+def _of_conversations(source: AnswerSource) -> bool:
+    """Whether rows that fit no format hold what pairs of images never do."""
+    from mmpo.data.sources import open_source
+
+    options = {name: source.options[name] for name in ("split", "streaming") if name in source.options}
+    try:
+        return bool({*CONVERSATIONS} & {*open_source(source.path, **options).columns})
+    except ValueError:
+        return False

@@ -108,4 +108,4 @@ def _item(file: Path, number: int, line: str) -> Item:
     if label not in ("yes", "no"):
         raise ValueError(f"{place}: the truth is '{truth}'; expected Yes or No")
     name = f"{file.stem}/{pair_name(image, question)}"
-    return Item(f"{file.stem}/{number}", question, image, {"label": label}, (name,), file.stem)
+    return Item(f"{file.stem}/{number}", question, f"{file.stem}/{image}", {"label": label}, (name,), file.stem)

@@ -161,3 +161,6 @@ def test_pairs_of_images_stay_what_they_are(tmp_path: Path) -> None:
     assert answers_in(Source("nowhere/at/all")) is None
     with pytest.raises(ValueError, match="found the columns"):
         answers_in(locate(rows), str(tmp_path))
+    chats = write_json(tmp_path / "chats.json", [{"image": "0.png", "conversations": [user("a"), assistant("b")]}])
+    with pytest.raises(ValueError, match="sharegpt needs conversations, chosen, rejected"):
+        answers_in(locate(chats))

@@ -285,7 +285,7 @@ def test_differences_draw_the_same_images_for_both_sides() -> None:
 BROKEN: list[tuple[Any, str, str]] = [
     (read_pope, '{"image": "a.jpg", "text": "?", "label": "maybe"}', "expected yes or no"),
     (read_pope, '{"image": "a.jpg", "text": "?"}', "has no 'label'"),
-    (read_mme, "1.jpg\tIs it?\tYes\n", "1 questions about 1.jpg"),
+    (read_mme, "1.jpg\tIs it?\tYes\n", "1 questions about q/1.jpg"),
     (read_mme, "1.jpg\tIs it?\n", "2 cells between tabs"),
     (read_chair, '{"image": "a.jpg"}', "'objects' is no list"),
     (read_hallusion, '{"category": "VD"}', "has no 'subcategory'"),
