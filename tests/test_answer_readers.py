@@ -266,6 +266,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": [user([{"type": "video"}])]}, "block of type 'video'"),
     ({"prompt": [user(7)]}, "its content is int"),
     ({"prompt": "<|image_2|><|image_1|>"}, "are numbered"),
+    ({"prompt": "<img>0.png</img>What?", "images": []}, "holds <img>0.png</img>; images are read"),
+    ({"prompt": "<video>What?", "images": []}, "holds <video>"),
     ({"rejected_images": ["1.png", "2.png"]}, "holds 2 images for 1"),
     ({"images": [], "rejected_images": ["1.png"]}, "holds 1 images for 0"),
 ]

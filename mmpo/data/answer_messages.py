@@ -28,6 +28,8 @@ MARK = re.compile(
     r"(?:<\|vision_end\|>|<im_end>|</img>)?"
 )
 """How an image's place is written in a text: LLaVA, Qwen, InternVL, DeepSeek, Gemma, Phi, and the same numbered."""
+OTHER_MARK = re.compile(r"<img>[^<]+</img>|<\|?(?:video|audio)(?:_pad)?\|?>")
+"""What would be read as text and is none: an image named in the text, a video, a sound."""
 EMBEDDED = ("image", "bytes", "path", "url", "image_url", "base64")
 
 
@@ -90,8 +92,11 @@ def text_parts(text: str, column: str) -> tuple[str | None, ...]:
     """A text cut where images stand; line ends beside a mark, and blanks between a mark and the text's end, go too.
 
     Raises:
-        ValueError: numbered marks that are out of order.
+        ValueError: numbered marks that are out of order, or the mark of a video, a sound, or a file in the text.
     """
+    other = OTHER_MARK.search(text)
+    if other is not None:
+        raise ValueError(f"column '{column}' holds {short(other[0], 60)}; images are read, from a column or as blocks")
     marks = list(MARK.finditer(text))
     numbers = [int(mark["number"] or mark["phi"]) for mark in marks if mark["number"] or mark["phi"]]
     if numbers and (len(numbers) < len(marks) or numbers != list(range(numbers[0], numbers[0] + len(numbers)))):
