@@ -95,12 +95,12 @@ def _may(parts: VlmParts, name: str, target: str) -> bool:
 
 def _pattern(model: Any, names: list[str]) -> str:
     """A pattern of exactly these names, short where layers are numbered: peft matches it against the full name."""
-    linear = [name for name, module in bare(model).named_modules() if isinstance(module, nn.Linear)]
+    modules = [name for name, _ in bare(model).named_modules()]
     shapes: list[str] = []
     for name in names:
         if any(re.fullmatch(shape, name) for shape in shapes):
             continue
         shape = re.sub(r"\\\.\d+(?=\\\.|$)", r"\\.\\d+", re.escape(name))
-        whole = all(other in names for other in linear if re.fullmatch(shape, other))
+        whole = all(other in names for other in modules if re.fullmatch(shape, other))
         shapes.append(shape if whole else re.escape(name))
     return "|".join(shapes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,9 @@ def merge_vlm(
         raise ValueError(f"adapter {adapter}: names no base; give it")
     vlm = load_vlm(base or named, revision=revision, dtype=dtype)
     try:
-        merged = PeftModel.from_pretrained(vlm.model, str(adapter)).merge_and_unload(safe_merge=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft asks by the old name
+            merged = PeftModel.from_pretrained(vlm.model, str(adapter)).merge_and_unload(safe_merge=True)
     except (ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"adapter {adapter}: does not fit {base or named}: {reason}") from None
