@@ -52,7 +52,8 @@ def _scaled_logits(model: Any) -> None:
 
 def _other_head(model: Any) -> None:
     class Head(torch.nn.Linear):
-        pass
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)
 
     head = model.lm_head
     head.__class__ = Head
@@ -105,9 +106,9 @@ def test_a_model_that_lacks_a_trick_goes_without_it(spoil: Any, words: str, left
 def test_a_trick_that_the_rows_do_not_use_is_not_trusted() -> None:
     vlm = vlm_of("llava", torch.float32)
     batch = batch_of(vlm, [pair()], branches=("chosen",))
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match="none of the rows") as said:
         assert check_tricks(vlm.model, batch) == Tricks(share_images=False, share_prompt=False)
-    assert ["none of the rows" in str(one.message) for one in said] == [True, True]
+    assert len(said) == 2
 
 
 def test_what_is_not_wanted_is_not_tried() -> None:

@@ -10,7 +10,7 @@ import torch
 from vlm_rows import batch_of, folder_of, vlm_of
 
 from mmpo.adapters.naive_tokens import naive_logps
-from mmpo.models.quiet import quiet_tokenizers
+from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import load_vlm
 from mmpo.models.vlm_lora import add_vlm_lora, lora_layers
 from mmpo.models.vlm_parts import check_trained, train_only, trained_parts, vision_is_frozen, vlm_parts
@@ -18,7 +18,11 @@ from mmpo.models.vlm_saving import merge_vlm, save_vlm
 
 PARTS = {
     "llava": ("model.vision_tower", ["model.multi_modal_projector"], "model.language_model"),
-    "llava_next": ("model.vision_tower", ["model.multi_modal_projector", "model.image_newline"], "model.language_model"),
+    "llava_next": (
+        "model.vision_tower",
+        ["model.multi_modal_projector", "model.image_newline"],
+        "model.language_model",
+    ),
     "qwen2": ("model.visual", ["model.visual.merger"], "model.language_model"),
     "qwen2.5": ("model.visual", ["model.visual.merger"], "model.language_model"),
     "qwen3": ("model.visual", ["model.visual.merger", "model.visual.deepstack_merger_list"], "model.language_model"),
@@ -129,7 +133,7 @@ def test_an_adapter_loads_with_peft_and_merges_to_a_folder_of_transformers(famil
     tuned = naive_logps(vlm.model, batch)["chosen"].logps
     assert (tuned - base).abs().max() > 1e-6
     save_vlm(tmp_path / "adapter", vlm, {"recipe": "made"})
-    with quiet_tokenizers():
+    with quiet_transformers():
         fresh = AutoModelForImageTextToText.from_pretrained(folder_of(family), dtype=torch.float64)
         loaded = PeftModel.from_pretrained(fresh, str(tmp_path / "adapter")).eval()
         assert (naive_logps(loaded, batch)["chosen"].logps - tuned).abs().max() < 1e-9
@@ -147,7 +151,7 @@ def test_a_full_fine_tune_is_saved_whole(tmp_path: Path) -> None:
 
     vlm = vlm_of("llava", torch.float32)
     branch_attention.install(vlm.model)
-    with quiet_tokenizers():
+    with quiet_transformers():
         save_vlm(tmp_path / "model", vlm, {})
         again = load_vlm(str(tmp_path / "model"), dtype=torch.float32)
     assert again.model.config.text_config._attn_implementation == "sdpa"
@@ -179,5 +183,5 @@ def test_missing_weights_are_not_filled_with_random_numbers(tmp_path: Path) -> N
     state = load_file(folder / "model.safetensors")
     dropped = next(name for name in state if "q_proj" in name)
     save_file({name: x for name, x in state.items() if name != dropped}, folder / "model.safetensors", {"format": "pt"})
-    with quiet_tokenizers(), pytest.raises(ValueError, match="1 weights are missing"):
+    with quiet_transformers(), pytest.raises(ValueError, match="1 weights are missing"):
         load_vlm(str(folder), dtype=torch.float32)

@@ -166,9 +166,7 @@ def make_llava_next(folder: Path, *, seed: int = 0) -> Path:
     grid = [[28, 56], [56, 28]]
     crop = {"height": 28, "width": 28}
     processor = LlavaNextProcessor(
-        image_processor=LlavaNextImageProcessor(
-            size={"shortest_edge": 28}, crop_size=crop, image_grid_pinpoints=grid
-        ),
+        image_processor=LlavaNextImageProcessor(size={"shortest_edge": 28}, crop_size=crop, image_grid_pinpoints=grid),
         tokenizer=tokenizer,
         patch_size=14,
         vision_feature_select_strategy="default",
@@ -186,7 +184,7 @@ def make_llava_next(folder: Path, *, seed: int = 0) -> Path:
 
 
 def make_idefics3(folder: Path, *, seed: int = 0) -> Path:
-    """Idefics3, as SmolVLM is one: tiles with marks of their own around them, and a connector in place of a projector."""
+    """Idefics3, as SmolVLM is one: tiles with marks of their own around them, and a connector as the projector."""
     from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessor, Idefics3Processor
 
     marks = ["<|endoftext|>", "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>"]

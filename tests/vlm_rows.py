@@ -16,7 +16,7 @@ from mmpo.answer_batch import AnswerBatch
 from mmpo.answer_pairs import AnswerPair, Span, Turn
 from mmpo.data.answer_collate import collate_answers
 from mmpo.data.answer_tokens import AnswerEncoder, EncodedPair
-from mmpo.models.quiet import quiet_tokenizers
+from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import Vlm, load_vlm
 from mmpo.records import Prompt
 
@@ -26,16 +26,14 @@ MAKERS = {**tiny_vlms.VLMS, **tiny_vlms.MORE_VLMS}
 @cache
 def folder_of(name: str) -> Path:
     """A tiny model's folder, made once a process."""
-    with quiet_tokenizers():
+    with quiet_transformers():
         return MAKERS[name](Path(tempfile.mkdtemp(prefix=f"mmpo-{name}-")))
 
 
 def vlm_of(name: str, dtype: torch.dtype = torch.float64) -> Vlm:
     """A tiny model of its own, with weights at a scale at which gradients are of order one."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    vlm = load_vlm(str(folder_of(name)), dtype=dtype)
+    with quiet_transformers():
+        vlm = load_vlm(str(folder_of(name)), dtype=dtype)
     with torch.no_grad():
         for parameter_name, value in vlm.model.named_parameters():
             if value.dim() > 1 and "norm" not in parameter_name:

@@ -31,7 +31,7 @@ Asked = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Tricks:
-    """What a forward leaves out; each gives the same numbers. `mmpo.adapters.trick_check` says which ones a model takes.
+    """What a forward leaves out, without changing a number. `mmpo.adapters.trick_check` says which ones a model takes.
 
     Args:
         share_images: encodes every distinct image once and not once a branch.

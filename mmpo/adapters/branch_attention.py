@@ -91,7 +91,7 @@ def _seen(segments: Tensor, late: Tensor) -> Tensor:
     """[R, 1, L, T] bool: what the tokens at `late` see."""
     own = segments.gather(1, late)[:, :, None]
     before = torch.arange(segments.shape[1], device=late.device) <= late[:, :, None]
-    return ((before & ((segments[:, None] == 0) | (segments[:, None] == own))))[:, None]
+    return (before & ((segments[:, None] == 0) | (segments[:, None] == own)))[:, None]
 
 
 def _set(model: Any, name: str) -> None:

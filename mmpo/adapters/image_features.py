@@ -44,7 +44,9 @@ def encode_images(model: Any, images: Images) -> ImageFeatures:
     Raises:
         ValueError: the model's encoder gives something that cannot be told apart by image.
     """
-    output = model.get_image_features(**image_inputs(model, images, [[i] for i in range(len(images))]), return_dict=True)
+    output = model.get_image_features(
+        **image_inputs(model, images, [[i] for i in range(len(images))]), return_dict=True
+    )
     pooled = output.pooler_output
     if len(pooled) != len(images):
         raise ValueError(f"its encoder gives {len(pooled)} features for {len(images)} images")
@@ -70,7 +72,7 @@ def image_inputs(model: Any, images: Images, rows: Sequence[Sequence[int]]) -> d
     names = list(images[next(i for row in rows for i in row)])
     if "pixel_attention_mask" in names:  # Idefics' relatives: a dimension for rows, and one for a row's tiles
         empty = {name: images[0][name][:, :0] for name in names}
-        merged = [_joined([images[i] for i in row] or [empty], dim=1) for row in rows]
+        merged: list[Mapping[str, Tensor]] = [_joined([images[i] for i in row] or [empty], dim=1) for row in rows]
     else:
         merged = [images[i] for row in rows for i in row]
     inputs = _joined(merged, dim=0)

@@ -116,8 +116,9 @@ def scoring_head(model: Any, scoring: Scoring) -> Iterator[None]:
     Raises:
         ValueError: the head is no plain linear layer.
     """
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
+    head: Any = model.get_output_embeddings()
+    plain = isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward  # FSDP's is, a quantised one is not
+    if not plain or "forward" in vars(head):
         raise ValueError(f"its head is a {type(head).__name__} and no plain linear layer")
 
     def scores(states: Tensor) -> Tensor:

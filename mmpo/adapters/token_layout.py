@@ -1,4 +1,4 @@
-"""How branches are laid into the rows of one forward: each alone, or several behind the conversation that they share."""
+"""How branches are laid into the rows of one forward: each alone, or several behind a conversation that they share."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _scored(name: str, branch: BranchTokens, places: Mapping[Member, tuple[int, 
     weights[at_row, at_column] = branch.weights[at_row, place]
     rows = torch.tensor([places[name, n][0] for n in range(len(branch.rows))], dtype=torch.long)
     shift = torch.tensor([places[name, n][1] for n in range(len(branch.rows))], dtype=torch.long)
-    moved = place - 1 + shift[at_row] * (place > branch.starts[at_row])  # an answer's first token is the prompt's to say
-    return ScoredTokens(
-        rows[at_row], moved, branch.ids[at_row, place], at_row, at_column, mask, weights, branch.rows
-    )
+    moved = (
+        place - 1 + shift[at_row] * (place > branch.starts[at_row])
+    )  # an answer's first token is the prompt's to say
+    return ScoredTokens(rows[at_row], moved, branch.ids[at_row, place], at_row, at_column, mask, weights, branch.rows)

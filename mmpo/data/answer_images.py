@@ -76,9 +76,7 @@ class ImageReader:
         return found
 
     def _processed(self, key: str, data: bytes) -> ImageTokens:
-        out = self._processor(
-            text=[self._mark], images=[[decode(data)]], return_tensors="pt", add_special_tokens=False
-        )
+        out = self._processor(text=[self._mark], images=[[decode(data)]], return_tensors="pt", add_special_tokens=False)
         name = next((name for name in TYPES if name in out), None)
         self.types_name = name or self.types_name
         inputs = {key: x for key, x in out.items() if key not in (*TYPES, "input_ids", "attention_mask")}

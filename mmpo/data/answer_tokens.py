@@ -113,6 +113,9 @@ class AnswerEncoder:
         unknown = [name for name in branches if name not in BRANCHES]
         if unknown or not branches:
             raise ValueError(f"branches: expected some of {', '.join(BRANCHES)}, got {list(branches)}")
+        for option, value in (("max_length", max_length), ("max_answer_tokens", max_answer_tokens)):
+            if value is not None and value < 1:
+                raise ValueError(f"{option}: expected at least 1 token, got {value}")
         self._chat = ChatText(processor)
         self._processor, self._tokenizer = processor, processor.tokenizer
         self._images = ImageReader(processor, self._chat.image_mark)
@@ -142,7 +145,8 @@ class AnswerEncoder:
         """All asked branches that the row has, or what is wrong with it.
 
         Raises:
-            ValueError: the processor writes other tokens for these images than one by one; no row can be encoded.
+            ValueError: the model cannot be given such rows at all: its processor writes other tokens for these images
+                than for each alone, or it has no image of zeros.
         """
         images: dict[str, ImageTokens] = {}
         try:

@@ -105,7 +105,11 @@ def _quantized(kind: str, dtype: torch.dtype, device: str | torch.device | None)
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=["lm_head", *VISION_NAMES, *PROJECTOR_NAMES],  # small, and the first two must be exact
+            llm_int8_skip_modules=[
+                "lm_head",
+                *VISION_NAMES,
+                *PROJECTOR_NAMES,
+            ],  # small, and the first two must be exact
         ),
         "device_map": {"": str(device) if device is not None else torch.cuda.current_device()},
     }

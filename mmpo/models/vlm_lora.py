@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from mmpo.models.vlm_parts import VlmParts, bare, check_trained, vlm_parts
+from mmpo.models.vlm_parts import Part, VlmParts, bare, check_trained, vlm_parts
 from mmpo.suggest import nearest
 
 Targets = Literal["language", "language_projector"] | list[str]
@@ -16,7 +16,7 @@ Targets = Literal["language", "language_projector"] | list[str]
 
 def add_vlm_lora(
     model: Any, *, rank: int, alpha: float | None = None, targets: Targets = "language", dropout: float = 0.0, seed: int
-) -> dict[str, int]:
+) -> dict[Part, int]:
     """Adds a trainable adapter and freezes everything else. Its output is exactly 0 until the first step.
 
     Args:
@@ -54,7 +54,7 @@ def add_vlm_lora(
     adapted = {name.partition(".lora_A")[0] for name, _ in bare(model).named_parameters() if ".lora_A." in name}
     assert adapted == set(names), adapted ^ set(names)
     allowed = {part for part in (parts.part_of(name) for name in names) if part is not None}
-    return dict(check_trained(model, allowed, adapters_only=True))
+    return check_trained(model, allowed, adapters_only=True)
 
 
 def lora_layers(model: Any, targets: Targets) -> list[str]:
@@ -74,7 +74,9 @@ def lora_layers(model: Any, targets: Targets) -> list[str]:
         if target == parts.head.rpartition(".")[2] or parts.head in hits:
             raise ValueError(f"model.lora.targets: {target} is the output head, which is never adapted; leave it out")
         if not hits:
-            ends = sorted({name.rpartition(".")[2] for name in linear if parts.part_of(name) in ("language", "projector")})
+            ends = sorted(
+                {name.rpartition(".")[2] for name in linear if parts.part_of(name) in ("language", "projector")}
+            )
             guess = nearest(target, ends)
             hint = f"; did you mean {guess}?" if guess else f"; there are: {', '.join(ends)}"
             raise ValueError(

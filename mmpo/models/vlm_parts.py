@@ -11,7 +11,14 @@ from torch import nn
 Part = Literal["vision", "projector", "language", "head"]
 
 VISION_NAMES = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower")
-PROJECTOR_NAMES = ("multi_modal_projector", "connector", "mm_projector", "aligner", "embed_vision", "vision_adapter")
+PROJECTOR_NAMES: tuple[str, ...] = (
+    "multi_modal_projector",
+    "connector",
+    "mm_projector",
+    "aligner",
+    "embed_vision",
+    "vision_adapter",
+)
 PROJECTOR_NAMES += ("merger", "deepstack_merger_list", "image_newline")  # the first two of Qwen-VL's, inside its tower
 LANGUAGE_NAMES = ("language_model", "text_model")
 
@@ -36,7 +43,7 @@ class VlmParts:
         """The part in which a module or parameter stands, or None outside of all."""
         for part in ("projector", "vision", "language"):
             if any(_within(name, prefix) for prefix in getattr(self, part)):
-                return part  # type: ignore[return-value]
+                return part
         return "head" if _within(name, self.head) else None
 
 
@@ -90,7 +97,9 @@ def trained_parts(model: Any) -> dict[Part, int]:
         if parameter.requires_grad:
             part = found.part_of(name)
             if part is None:
-                raise ValueError(f"model: {name} is trained and stands in no known part of {type(bare(model)).__name__}")
+                raise ValueError(
+                    f"model: {name} is trained and stands in no known part of {type(bare(model)).__name__}"
+                )
             counts[part] = counts.get(part, 0) + parameter.numel()
     return counts
 
@@ -112,7 +121,9 @@ def check_trained(model: Any, allowed: Collection[Part], *, adapters_only: bool)
         if not parameter.requires_grad:
             continue
         if found.part_of(name) not in allowed:
-            raise ValueError(f"model: {name} is trained, which is in the {found.part_of(name)}; meant: {sorted(allowed)}")
+            raise ValueError(
+                f"model: {name} is trained, which is in the {found.part_of(name)}; meant: {sorted(allowed)}"
+            )
         if adapters_only and ".lora_" not in name:
             raise ValueError(f"model: {name} is trained beside the LoRA, so the base is no longer the reference")
     return counts

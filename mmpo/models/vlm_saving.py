@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mmpo.files import replace_folder
-from mmpo.models.quiet import quiet_tokenizers
+from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import Vlm, load_vlm
 from mmpo.models.vlm_parts import bare
 
@@ -32,7 +32,7 @@ def save_vlm(folder: Path, vlm: Vlm, about: Mapping[str, Any]) -> Path:
         OSError: such as a full disk; the folder is then as it was before.
     """
     model = bare(vlm.model)
-    with quiet_tokenizers(), replace_folder(folder) as partial:
+    with quiet_transformers(), replace_folder(folder) as partial:
         model.save_pretrained(partial)
         vlm.processor.save_pretrained(partial)
         (partial / ABOUT_FILE).write_text(json.dumps(dict(about), indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -40,7 +40,12 @@ def save_vlm(folder: Path, vlm: Vlm, about: Mapping[str, Any]) -> Path:
 
 
 def merge_vlm(
-    adapter: Path, out: Path, *, base: str | None = None, revision: str | None = None, dtype: torch.dtype = torch.bfloat16
+    adapter: Path,
+    out: Path,
+    *,
+    base: str | None = None,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.bfloat16,
 ) -> Path:
     """An adapter merged into its base, as a folder that needs no peft: for serving.
 
