@@ -11,15 +11,10 @@ from torch import nn
 Part = Literal["vision", "projector", "language", "head"]
 
 VISION_NAMES = ("vision_tower", "visual", "vision_model", "vision_encoder", "image_tower")
-PROJECTOR_NAMES: tuple[str, ...] = (
-    "multi_modal_projector",
-    "connector",
-    "mm_projector",
-    "aligner",
-    "embed_vision",
-    "vision_adapter",
+PROJECTOR_NAMES = (
+    *("multi_modal_projector", "connector", "mm_projector", "aligner", "embed_vision", "vision_adapter"),
+    *("merger", "deepstack_merger_list", "image_newline"),  # the first two are Qwen-VL's, inside its tower
 )
-PROJECTOR_NAMES += ("merger", "deepstack_merger_list", "image_newline")  # the first two of Qwen-VL's, inside its tower
 LANGUAGE_NAMES = ("language_model", "text_model")
 
 
