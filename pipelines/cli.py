@@ -17,6 +17,8 @@ from pipelines import cli_estimate, cli_eval, cli_respond, cli_runs, cli_synth, 
 from pipelines.data_cli import data_app
 from pipelines.label_cli import label
 
+WAITING = 75
+"""The exit status of a training that waits for votes: not finished, nothing wrong."""
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 """The system's numbers for a disk or a quota that is full; such an error names no file."""
 
@@ -95,6 +97,10 @@ def main() -> None:
         kept = "finished shards and checkpoints are kept (add --resume once a checkpoint is there)"
         _fail(f"stopped; {kept if train else 'nothing half-written is left, run it again'}", 130)
     except Exception as error:
+        if type(error).__name__ == "Waiting":  # for people, see mmpo.training.rounds
+            if int(os.environ.get("RANK", "0")) == 0:
+                _fail(str(error), WAITING)
+            raise SystemExit(WAITING) from None
         if type(error).__name__ != "Interrupted":
             raise
         again = [*arguments, *([] if "--resume" in arguments else ["--resume"])]

@@ -70,12 +70,32 @@ def gold_nll(forward: Forward) -> Tensor:
     return -forward.policy[:, 0]
 
 
+def wins(forward: Forward) -> Tensor:
+    """[B, K, K] bool: which candidates of a sampler's step are preferred to which."""
+    assert forward.batch.transition is not None
+    return forward.batch.transition.wins
+
+
+def online(forward: Forward) -> Tensor:
+    """[B, K]: log-likelihoods of the policy's own samples, with gradient."""
+    return forward.policy
+
+
+def online_reference(forward: Forward) -> Tensor:
+    """[B, K]: the same under the reference."""
+    assert forward.reference is not None
+    return forward.reference
+
+
 FEEDS: Mapping[str, Callable[[Forward], Tensor]] = {
     "desirable": desirable,
     "z0": z0,
     "mismatched_z0": mismatched_z0,
     "chosen_drift": chosen_drift,
     "gold_nll": gold_nll,
+    "wins": wins,
+    "online": online,
+    "online_reference": online_reference,
 }
 
 
