@@ -257,8 +257,8 @@ def test_a_processor_that_treats_several_images_otherwise_is_refused() -> None:
 def test_the_identity_is_of_processor_template_and_options() -> None:
     base = encoder_of("llava").identity
     assert encoder_of("llava").identity == base
-    assert encoder_of("llava", max_length=50).identity != base
-    assert encoder_of("llava", branches=("chosen",)).identity != base
+    assert encoder_of("llava", max_length=50, branches=("chosen",)).identity == base  # they leave rows and branches out
+    assert encoder_of("llava", max_answer_tokens=50).identity != base
     assert encoder_of("qwen3").identity != base
     processor = processor_of("llava")
     processor.image_processor.size = {"shortest_edge": 30}
@@ -266,6 +266,19 @@ def test_the_identity_is_of_processor_template_and_options() -> None:
     other = processor_of("llava")
     other.chat_template = other.chat_template.replace("upper", "lower")
     assert AnswerEncoder(other).identity != base
+
+
+def test_the_key_of_a_branch_is_of_its_tokens_and_images() -> None:
+    encoder = encoder_of("llava", branches=("chosen", "rejected", "visual"))
+    row = pair(images=(RED,), rejected_images=(BLUE,))
+    keys = {name: branch.key for name, branch in encoded(encoder, [row])[0].branches.items()}
+    assert len(set(keys.values())) == 3
+    again = encoded(encoder, [pair(9, images=(RED,), rejected="Another")])[0]
+    assert again.branches["chosen"].key == keys["chosen"]
+    history = encoded(encoder_of("llava", history=True), [pair(images=(RED,), turns=TALK)])[0]
+    assert (
+        history.branches["chosen"].key != encoded(encoder, [pair(images=(RED,), turns=TALK)])[0].branches["chosen"].key
+    )
 
 
 def test_a_batch_needs_rows() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from vlm_rows import batch_of, folder_of, vlm_of
 
+from mmpo.adapters.autoregressive import Autoregressive, Tricks
 from mmpo.adapters.naive_tokens import naive_logps
 from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import load_vlm
@@ -137,6 +138,8 @@ def test_an_adapter_loads_with_peft_and_merges_to_a_folder_of_transformers(famil
         fresh = AutoModelForImageTextToText.from_pretrained(folder_of(family), dtype=torch.float64)
         loaded = PeftModel.from_pretrained(fresh, str(tmp_path / "adapter")).eval()
         assert (naive_logps(loaded, batch)["chosen"].logps - tuned).abs().max() < 1e-9
+        wrapped = Autoregressive(Tricks(share_prompt=False)).logps(loaded, batch)
+        assert (wrapped["chosen"].logps - tuned).abs().max() < 1e-9
         merge_vlm(tmp_path / "adapter", tmp_path / "merged", dtype=torch.float64)
         merged = AutoModelForImageTextToText.from_pretrained(tmp_path / "merged", dtype=torch.float64)
     assert not list((tmp_path / "merged").glob("adapter*"))

@@ -158,12 +158,13 @@ def _inputs(model: Any, batch: AnswerBatch, layout: Layout, features: ImageFeatu
     device = model.device
     ids = layout.ids.to(device)
     inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
-    images: dict[str, Any] = dict(image_inputs(model, batch.images, layout.images))
-    types = None if layout.types is None or not images else layout.types.to(device)
-    sizes_alone = without_pixels(images)
-    if features is not None and images:
-        images = {**sizes_alone, "mm_encoder_outputs": features.of(layout.images)}
-    inputs |= images
+    shown = any(layout.images)
+    sizes_alone = image_inputs(model, [without_pixels(image) for image in batch.images], layout.images)
+    types = None if layout.types is None or not shown else layout.types.to(device)
+    if features is not None and shown:
+        inputs |= {**sizes_alone, "mm_encoder_outputs": features.of(layout.images)}
+    else:
+        inputs |= image_inputs(model, batch.images, layout.images)
     if types is not None:
         inputs[batch.types_name] = types
     if layout.shares:

@@ -70,6 +70,8 @@ def image_inputs(model: Any, images: Images, rows: Sequence[Sequence[int]]) -> d
     if not any(rows):
         return {}
     names = list(images[next(i for row in rows for i in row)])
+    if not names:
+        return {}
     if "pixel_attention_mask" in names:  # Idefics' relatives: a dimension for rows, and one for a row's tiles
         empty = {name: images[0][name][:, :0] for name in names}
         merged: list[Mapping[str, Tensor]] = [_joined([images[i] for i in row] or [empty], dim=1) for row in rows]

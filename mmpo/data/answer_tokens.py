@@ -53,6 +53,11 @@ class AnswerTokens:
     images: tuple[str, ...]
     cut: bool = False
 
+    @property
+    def key(self) -> str:
+        """Hash of all that a model's log-probabilities of this branch depend on, besides model and processor."""
+        return content_id("answer-tokens", list(self.ids), list(self.scored), list(self.images))
+
 
 @dataclass(frozen=True)
 class EncodedPair:
@@ -132,11 +137,11 @@ class AnswerEncoder:
 
     @property
     def identity(self) -> str:
-        """Hash of all that tokens and pixels depend on besides the rows; part of the key of cached log-probs."""
+        """Hash of what makes tokens and pixels of rows: with `AnswerTokens.key` part of the key of cached log-probs."""
         import transformers
 
         template = self._processor.chat_template or self._tokenizer.chat_template
-        options = [self._max_length, self._max_answer, self._history, list(self._branches)]
+        options = [self._max_answer, self._history]
         words = content_id("words", sorted(self._tokenizer.get_vocab().items()))
         about = [self._processor.to_json_string(), str(template), words, transformers.__version__]
         return content_id("answer-encoder", *about, *options)
