@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mmpo.adapters.branch_attention import branch_mask
 from mmpo.adapters.image_features import ImageFeatures, encode_images, image_inputs, without_pixels
-from mmpo.adapters.response_head import Scoring, check_asked, scoring_head, sizes
+from mmpo.adapters.response_head import Kept, Scoring, check_asked, scoring_head, sizes
 from mmpo.adapters.token_layout import Layout, ScoredTokens, lay_out
 from mmpo.adapters.vocabulary import CHUNK, Head
 from mmpo.answer_batch import AnswerBatch, TokenLogps
@@ -55,7 +55,7 @@ class AnswerScores(Mapping[str, TokenLogps]):
     """
 
     branches: Mapping[str, TokenLogps]
-    states: Mapping[str, Head] = field(default_factory=dict)
+    states: Mapping[str, Kept] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> TokenLogps:
         return self.branches[name]

@@ -17,6 +17,23 @@ from mmpo.answer_batch import TokenLogps
 PLAIN = ("kl", "reverse_kl", "top_non_label")
 
 
+@dataclass(frozen=True)
+class Kept:
+    """What divergences from a model need of it: [M, H] states, and the layer that makes logits of them.
+
+    The layer and not its weight: where the weight is spread over processes (FSDP), it is whole only while the layer
+    runs, and under adapters that are switched off it is the policy's own. None: the states are logits.
+    """
+
+    states: Tensor
+    layer: Any = None
+
+    @property
+    def head(self) -> Head:
+        """With the layer's weight as it is now."""
+        return Head(self.states) if self.layer is None else Head(self.states, self.layer.weight, self.layer.bias)
+
+
 def check_asked(asked: Mapping[str, Sequence[str]], branches: Mapping[str, Any]) -> None:
     """Refuses what cannot be said, and what another branch must say that is not there for the same rows.
 
@@ -55,16 +72,17 @@ class Scoring:
 
     layout: Layout
     asked: Mapping[str, Sequence[str]]
-    reference: Mapping[str, Head]
+    reference: Mapping[str, Kept]
     keep: bool = False
     chunk: int = CHUNK
-    kept: dict[str, Head] = field(default_factory=dict)
+    kept: dict[str, Kept] = field(default_factory=dict)
 
-    def scores(self, pick: Callable[[ScoredTokens], Head]) -> list[Tensor]:
+    def scores(self, pick: Callable[[ScoredTokens], Head], layer: Any = None) -> list[Tensor]:
         """One [M] per branch and quantity, in the order of `unpack`.
 
         Args:
             pick: the states that predict a branch's scored tokens.
+            layer: that makes logits of them; None where they are logits.
         """
         heads = {name: pick(scored) for name, scored in self.layout.scored.items()}
         found = []
@@ -80,14 +98,14 @@ class Scoring:
             diverges = "kl" in wanted or "reverse_kl" in wanted
             if diverges and name not in self.reference:
                 raise ValueError(f"asked: {', '.join(wanted)} of {name} needs the reference's scores, kept")
-            reference = self.reference[name] if diverges else None
+            reference = self.reference[name].head if diverges else None
             out = score_tokens(head, torch.stack(columns, 1), reference, chunk=self.chunk)
             column = iter(out.logps.unbind(1))
             found.append(next(column))
             divergences = {"kl": out.kl, "reverse_kl": out.reverse_kl}
             found += [divergences[what] if what in divergences else next(column) for what in wanted]
             if self.keep:
-                self.kept[name] = head.detach()
+                self.kept[name] = Kept(head.states.detach(), layer)
         return found
 
     def unpack(self, scores: Sequence[Tensor]) -> dict[str, TokenLogps]:
@@ -125,7 +143,7 @@ def scoring_head(model: Any, scoring: Scoring) -> Iterator[None]:
         def pick(scored: ScoredTokens) -> Head:
             return Head(states[scored.row.to(states.device), scored.place.to(states.device)], head.weight, head.bias)
 
-        return torch.cat(scoring.scores(pick))
+        return torch.cat(scoring.scores(pick, head))
 
     head.forward = scores
     try:
