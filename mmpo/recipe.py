@@ -10,6 +10,7 @@ from mmpo.loss_feeds import OF_ROLLOUTS, feeds_of
 from mmpo.recipe_method import Method, Term
 from mmpo.recipe_section import Decay, Fraction, NonNegative, Number, PathText, Positive, _Section
 from mmpo.rollout_recipe import Reward, RewardSpec, Rollout
+from mmpo.validation_recipe import Validation
 
 __all__ = ["Method", "Recipe", "Reward", "RewardSpec", "Term"]
 
@@ -216,6 +217,7 @@ class Evaluation(_Section):
     draws: Positive = Field(2, description="noise draws per pair and timestep band")
     guard: Guard = Guard()
     previews: Previews = Previews()
+    validation: Validation | None = Field(None, description="samples while training, scored, with alarms")
     prompts: PathText | None = Field(
         None, description="shapes/tune, shapes/test, a text file with a prompt a line, or a benchmark's prompts"
     )

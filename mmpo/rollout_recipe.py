@@ -85,7 +85,9 @@ class Rollout(_Section):
     on_bad_reward: Literal["skip", "error"] = Field(
         "error", description="a reward that fails: skip leaves its prompt out, counted and named"
     )
-    keep_rounds: Positive = Field(2, description="stored rounds that stay on disk, the newest")
+    keep_rounds: Positive = Field(
+        2, description="stored rounds that stay on disk, the newest, and those of checkpoints; with votes all do"
+    )
     stored: PathText | None = Field(
         None, description="rollouts of another run of the same checkpoint (its folder `rollouts`), in place of sampling"
     )

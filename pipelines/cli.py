@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from mmpo import __version__
-from pipelines import cli_estimate, cli_eval, cli_respond, cli_runs, cli_synth, cli_tools, cli_train_reward
+from pipelines import cli_estimate, cli_eval, cli_respond, cli_runs, cli_synth, cli_tools, cli_train_reward, cli_vote
 from pipelines.data_cli import data_app
 from pipelines.label_cli import label
 
@@ -52,6 +52,7 @@ def build_app() -> typer.Typer:
     app.command()(cli_tools.init)
     app.add_typer(data_app, name="data")
     app.command()(label)
+    app.command()(cli_vote.vote)
     app.command()(cli_estimate.estimate)
     app.command()(cli_runs.train)
     app.command("train-reward")(cli_train_reward.train_reward)

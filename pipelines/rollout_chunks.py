@@ -137,17 +137,19 @@ class Maker:
             inner=spec.inner_steps,
         )
         by_length: dict[int, list[Comparisons]] = {}
-        close, last = 0, torch.empty(0)
+        close, failed, last = 0, 0, torch.empty(0)
         for compared in found:
             threshold = threshold_at(spec.threshold, sampler.stepper.std, compared.chains.first)
             kept = self._pairs(chunk, compared, threshold)
-            close += len(chunk.ids) - len(kept.rows)
+            failed += (lacking := int((~compared.scores.isfinite().all(1)).sum()))
+            close += len(chunk.ids) - len(kept.rows) - lacking
             by_length.setdefault(compared.chains.steps, []).append(kept)
             last = compared.scores
         for length, parts in by_length.items():
             write_comparisons(chunk.file(length), _joined(parts))
         final = last[last.isfinite()].tolist()
-        return {"counts": {"images": last.numel(), "within the threshold": close}, "scores": {reward.name: final}}
+        counts = {"images": last.numel(), "within the threshold": close, "comparisons without scores": failed}
+        return {"counts": counts, "scores": {reward.name: final}}
 
     def _pairs(self, chunk: Chunk, compared: Compared, threshold: float) -> Comparisons:
         """Best and worst of each comparison that is clear enough."""

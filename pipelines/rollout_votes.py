@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmpo.data.vote_wins import VOTES, read_votes, share_of, wins_of
 from torch import Tensor
 
 from mmpo.data.images import encode
 from mmpo.data.rollouts import Judge, Row
 from mmpo.data.shards import write_shard
+from mmpo.data.vote_wins import VOTES, read_votes, share_of, wins_of
 from mmpo.records import Prompt, bytes_hash, content_id
 from mmpo.training.rounds import Waiting
 from pipelines.generate import sample_schema
