@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from mmpo.answer_batch import BRANCHES
 from mmpo.answer_pairs import AnswerPair, Span
-from mmpo.data.image_tokens import ImageReader, ImageTokens
 from mmpo.data.answer_template import ChatText, Rendered
+from mmpo.data.image_tokens import ImageReader, ImageTokens
 from mmpo.records import content_id
 
 Fault = Literal["too_long", "broken_image", "empty_answer", "special_token", "span", "template"]
