@@ -111,6 +111,12 @@ class OwnRounds:
                     f"rollout.stored {folder}: was sampled with {name} {about['sampled as'].get(name)!r}, and this "
                     f"recipe has {value!r}; the log-densities would be of another sampler"
                 )
+        scored = about.get("rewards")
+        if self._studio.spec.labels == "rewards" and scored != self._studio.made_by["rewards"]:
+            raise ValueError(
+                f"rollout.stored {folder}: was scored by {scored}, and this recipe's rewards are "
+                f"{self._studio.made_by['rewards']}; name the rewards of that run, or sample anew"
+            )
         for file in sorted(folder.glob("chunk-*.safetensors")):
             for row in read_about(file)[0]:
                 if row.prompt not in self._studio.texts:
@@ -154,7 +160,12 @@ class OwnRounds:
         if accelerator.is_main_process:
             clear_other_round(folder, identity)
             folder.mkdir(parents=True, exist_ok=True)
-            about = {"identity": identity, "round": number, "sampled as": self._sampled_as()}
+            about = {
+                "identity": identity,
+                "round": number,
+                "sampled as": self._sampled_as(),
+                "rewards": studio.made_by["rewards"],
+            }
             write_json(folder / ABOUT, about)
             for old in self._not_needed(number):
                 remove_round(old)

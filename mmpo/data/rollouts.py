@@ -196,6 +196,7 @@ class RolloutGroups:
             self._open[file] = safe_open(file, framework="pt").__enter__()
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)[1].__exit__(None, None, None)
+        self._open.move_to_end(file)
         return self._open[file].get_slice(name)
 
 
