@@ -61,6 +61,11 @@ def untrainable(entry: LossEntry) -> str:
     return ""
 
 
+def needs_rollout(entry: LossEntry) -> bool:
+    """Whether a recipe has what the loss needs with a rollout alone."""
+    return bool(set(OF_ROLLOUTS) & set(feeds_of(entry).values()))
+
+
 def feeds_of(entry: LossEntry) -> dict[str, str]:
     """By the name of each further argument, which feed fills it: that of the same name unless its row says so."""
     return {name: entry.feeds.get(name, name) for name in entry.extra}

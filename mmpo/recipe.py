@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mmpo.loss_feeds import OF_ROLLOUTS, feeds_of
+from mmpo.loss_feeds import feeds_of, needs_rollout
 from mmpo.recipe_method import Method, Term
 from mmpo.recipe_section import Decay, Fraction, NonNegative, Number, PathText, Positive, _Section
 from mmpo.rollout_recipe import Reward, RewardSpec, Rollout
@@ -258,7 +258,7 @@ class Recipe(_Section):
             check_rollout(self)
         elif self.method.adapter == "transition":
             raise ValueError("method.adapter: transition takes steps of a sampler; give a rollout in place of data")
-        elif online := [part.loss for part in self.method.parts if set(OF_ROLLOUTS) & set(feeds_of(part.entry))]:
+        elif online := [part.loss for part in self.method.parts if needs_rollout(part.entry)]:
             raise ValueError(
                 f"method.loss: '{online[0]}' needs samples drawn from the policy during training; give a rollout in "
                 "place of data"

@@ -5,7 +5,8 @@
 
 Every run's table row is at its end; with --curve also at each checkpoint, with the denoiser's forwards (rows, an image
 under guidance is two) and processor seconds up to there, sampling and scoring included. Diffusion-DPO makes its own
-pairs, which is charged to it. Settings are chosen on shapes/tune; shapes/test is read once.
+pairs, which is charged to it; what training the step-aware reward took is not in SPO's row, docs/own-samples.md has
+it. Settings are chosen on shapes/tune; shapes/test is read once.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def test_a_missing_recipe(main: Main, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["trian", "x"], ["train", "x", "-Z"], ["eval"], ["data", "inspect"]], ids=" ".join
+    "arguments", [["trian", "x"], ["train", "x", "-Z"], ["report"], ["data", "inspect"]], ids=" ".join
 )
 def test_wrong_usage_shows_the_usage(main: Main, arguments: list[str]) -> None:
     result = main(*arguments)

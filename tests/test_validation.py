@@ -197,7 +197,7 @@ def test_a_failing_reward_is_named_and_ends_nothing(
     tree["evaluation"]["validation"] |= {"rewards": [{"name": "muted", "fails": True}], "limit": 3}
     folder = train(validate(tree))
     out = capsys.readouterr().out
-    assert "reward muted: failed on prompt 'a red red'" in out
+    assert "reward muted: prompt 'a red red'" in out
     assert "3 prompts, alarms need 10" in out
     assert not any("validation/muted" in line for line in read_metrics(folder))
 
