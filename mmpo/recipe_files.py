@@ -166,6 +166,11 @@ def load_as(schema: type[Schema], name: str | None, overrides: Sequence[str] = (
         other = None
     elif schema is Recipe and other is None and _says_answers(tree):
         other = VlmRecipe
+    if other is VlmRecipe:
+        raise ValueError(
+            f"{path}: is a recipe of `mmpo train` for answers of a vision-language model (method.adapter: {ADAPTER}), "
+            "which this command does not take yet"
+        )
     if other is not None:
         raise ValueError(f"{path}: is a recipe of `{COMMANDS[other]}`; `{COMMANDS[schema]}` takes another kind")
     for override in overrides:
