@@ -122,7 +122,11 @@ def prepare_policy(recipe: VlmRecipe, model: Any, say: Say) -> None:
         counts = check_trained(model, parts, adapters_only=False)
     say("trains " + ", ".join(f"{count:,} numbers of the {part}" for part, count in counts.items()))
     if recipe.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        options = {"use_reentrant": False}  # what is computed again sees the adapters as they are then: on
+        if hasattr(model, "activation_checkpointing_enable"):
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+        else:  # transformers before it was renamed
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
 
 
 def build_vlm_reference(recipe: VlmRecipe, model: nn.Module) -> Reference | None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from vlm_runs import recipe_of, rows_at
 
 from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm_saving import merge_vlm
+from mmpo.recipe_files import dump
 from pipelines import train_vlm as program
 from pipelines.train_vlm import train_vlm
 
@@ -56,8 +60,9 @@ def test_training_makes_the_chosen_answers_likelier_and_forwards_of_any_size_are
     data: Path, tmp_path: Path
 ) -> None:
     whole, split = tmp_path / "whole", tmp_path / "split"
-    train_vlm(recipe_of("llava", data, whole, "method.loss=rdpo", "train.steps=6"))
-    train_vlm(recipe_of("llava", data, split, "method.loss=rdpo", "train.steps=6", "train.micro_batch_size=1"))
+    train_vlm(recipe_of("llava", data, whole, "method.loss=rdpo", "train.steps=3"))
+    small = ["train.micro_batch_size=1", "train.gradient_checkpointing=true"]
+    train_vlm(recipe_of("llava", data, split, "method.loss=rdpo", "train.steps=3", *small))
     one, other = metrics_of(whole), metrics_of(split)
     assert one[-1]["rewards/margins"] > 0
     assert one[-1]["rewards/accuracies"] > 0.5
@@ -118,3 +123,40 @@ def test_a_full_fine_tune_has_a_frozen_copy_and_leaves_the_tower_alone(data: Pat
     moved = {name for name in base if not torch.equal(base[name], tuned[name])}
     assert any("language_model" in name for name in moved)
     assert not any("vision_tower" in name or "projector" in name for name in moved)
+
+
+@pytest.mark.parametrize("method", ["povid", "v_dpo", "tdpo2", "step_dpo"])
+def test_other_methods_train_and_start_where_their_formula_says(data: Path, tmp_path: Path, method: str) -> None:
+    """Margins are 0 at the start, but V-DPO's, whose guided score is not the reference's."""
+    changes = [f"method.loss={method}", "train.steps=2"] + ["method.segment_weight=3"] * (method == "step_dpo")
+    if method == "povid":
+        changes.append("method.negative_image=noise")
+    lines = metrics_of(train_vlm(recipe_of("llava", data, tmp_path / "run", *changes)))
+    near = lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-12)
+    assert near == (method != "v_dpo")
+    assert lines[1]["loss"] < lines[0]["loss"]
+
+
+def test_two_processes_are_one(tmp_path: Path) -> None:
+    """With a row that has no image, so one process has rows without a term's branch where the other has them."""
+    texts = [{"prompt": "Hello?", "images": [], "chosen": "Hi", "rejected": "No"}]
+    data = rows_at(tmp_path / "rows", 3, more=texts)
+    changes = ["method.loss=rdpo", "train.micro_batch_size=1", "train.steps=3", "evaluation.held_out_pairs=0"]
+    one = train_vlm(recipe_of("llava", data, tmp_path / "one", *changes))
+    file = tmp_path / "two.yaml"
+    file.write_text(dump(recipe_of("llava", data, tmp_path / "two", *changes)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    done = subprocess.run(
+        [*launcher, "pipelines.cli", "train", str(file)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, tmp_path / "two")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.allclose(weights[0][name], weights[1][name], rtol=1e-6, atol=1e-9) for name in weights[0])
+    for mine, theirs in zip(metrics_of(one), metrics_of(tmp_path / "two"), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+    assert json.loads((tmp_path / "two" / "train.json").read_text())["processes"] == 2
