@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from types import UnionType
@@ -19,10 +19,12 @@ from mmpo.respond_recipe import RespondRecipe
 from mmpo.reward_recipe import RewardRecipe
 from mmpo.suggest import nearest, one_of
 from mmpo.synth_recipe import SynthRecipe
+from mmpo.vlm_recipe import ADAPTER, VlmRecipe
 
 Schema = TypeVar("Schema", bound=BaseModel)
 COMMANDS: dict[Any, str] = {
     Recipe: "mmpo train",
+    VlmRecipe: "mmpo train",
     RewardRecipe: "mmpo train-reward",
     SynthRecipe: "mmpo synth",
     RespondRecipe: "mmpo respond",
@@ -34,7 +36,9 @@ _TELLING: dict[Any, str] = {
     SynthRecipe: "generators",
     RespondRecipe: "responses",
 }
-"""The key that only recipes of this kind have; a shipped recipe says it at its top."""
+"""The key that only recipes of this kind have; a shipped recipe says it at its top. Of those with `method`, a
+`VlmRecipe` says which by `adapter: autoregressive`."""
+_OF_ANSWERS = re.compile(rf"(?m)^(method:.*|\s+)\badapter\s*:\s*{ADAPTER}\b")
 
 
 class _Loader(yaml.SafeLoader):
@@ -77,7 +81,8 @@ def shipped_recipes(schema: type[BaseModel] = Recipe) -> dict[str, Path]:
 
 def _kind(text: str) -> type[BaseModel]:
     found = (kind for kind, key in _TELLING.items() if re.search(rf"(?m)^{key}\s*:", text))
-    return next(found, Recipe)
+    kind = next(found, Recipe)
+    return VlmRecipe if kind is Recipe and _OF_ANSWERS.search(text) else kind
 
 
 def find_recipe(name: str, schema: type[BaseModel] = Recipe) -> Path:
@@ -118,6 +123,22 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
     return load_as(Recipe, name, overrides)
 
 
+def load_training(name: str | None, overrides: Sequence[str] = ()) -> Recipe | VlmRecipe:
+    """Reads a recipe of `mmpo train`, of images or of answers, whichever its `method.adapter` says; see `load_as`."""
+    said = parse_yaml(find_recipe(name).read_text(encoding="utf-8"), name) if name is not None else {}
+    tree: dict[str, Any] = said if isinstance(said, dict) else {}
+    for override in overrides:
+        _override(tree, override)
+    if _says_answers(tree):
+        return load_as(VlmRecipe, name, overrides)
+    return load_recipe(name, overrides)
+
+
+def _says_answers(tree: Mapping[str, Any]) -> bool:
+    method = tree.get("method")
+    return isinstance(method, Mapping) and method.get("adapter") == ADAPTER
+
+
 def load_as(schema: type[Schema], name: str | None, overrides: Sequence[str] = ()) -> Schema:
     """Reads a recipe of this kind and applies `section.key=value` overrides.
 
@@ -141,6 +162,15 @@ def load_as(schema: type[Schema], name: str | None, overrides: Sequence[str] = (
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: expected sections (model, data, ...), got {type(tree).__name__}")
     other = next((kind for kind, key in _TELLING.items() if kind is not schema and key in tree), None)
+    if schema is VlmRecipe and other is Recipe:
+        other = None
+    elif schema is Recipe and other is None and _says_answers(tree):
+        other = VlmRecipe
+    if other is VlmRecipe:
+        raise ValueError(
+            f"{path}: is a recipe of `mmpo train` for answers of a vision-language model (method.adapter: {ADAPTER}), "
+            "which this command does not take yet"
+        )
     if other is not None:
         raise ValueError(f"{path}: is a recipe of `{COMMANDS[other]}`; `{COMMANDS[schema]}` takes another kind")
     for override in overrides:

@@ -11,6 +11,7 @@ from mmpo.loss_table import LOSS_TABLE
 from mmpo.recipe import Recipe
 from mmpo.recipe_files import COMMANDS
 from mmpo.suggest import one_of
+from mmpo.vlm_recipe import VlmRecipe
 
 _LOWS = ("minimum", "exclusiveMinimum")  # at the same number the first lets more pass
 _BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "lt": "exclusiveMaximum", "le": "maximum"}
@@ -55,11 +56,12 @@ def schema_json(command: str = "train") -> str:
     """The schema as text; a recipe names its file in the line `# yaml-language-server: $schema=recipe.schema.json`.
 
     Args:
-        command: whose recipe: a value of `mmpo.recipe_files.COMMANDS`, without "mmpo".
+        command: whose recipe: a value of `mmpo.recipe_files.COMMANDS`, without "mmpo"; or "train-vlm".
     Raises:
         ValueError: no such command.
     """
-    kinds = {words.removeprefix("mmpo "): kind for kind, words in COMMANDS.items()}
+    kinds = {words.removeprefix("mmpo "): kind for kind, words in COMMANDS.items() if kind is not VlmRecipe}
+    kinds["train-vlm"] = VlmRecipe
     if command not in kinds:
         raise ValueError(f"schema: {one_of(command, kinds)}")
     if kinds[command] is Recipe:

@@ -35,6 +35,7 @@ from mmpo.recipe import Recipe
 from mmpo.reward_recipe import RewardRecipe
 from mmpo.training.run import Run
 from mmpo.training.terms import Term
+from mmpo.vlm_recipe import VlmRecipe
 from pipelines.build_rollout import rollout_feed, stepper_of
 from pipelines.build_stored import stored_feed
 from pipelines.checks import cache_folder
@@ -50,7 +51,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, 
 Say = Callable[[str], None]
 
 
-def build_accelerator(recipe: Recipe | RewardRecipe) -> Accelerator:
+def build_accelerator(recipe: Recipe | RewardRecipe | VlmRecipe) -> Accelerator:
     """The devices and processes of a run.
 
     Raises:

@@ -47,7 +47,8 @@ def train(
 
     Options after `--` go to accelerate: mmpo train RECIPE -- --num_processes 2.
     """
-    from mmpo.recipe_files import load_recipe
+    from mmpo.recipe import Recipe
+    from mmpo.recipe_files import load_training
     from pipelines.flags import split_recipe
 
     name, overrides = split_recipe(recipe or [])
@@ -55,7 +56,12 @@ def train(
         raise ValueError(
             "train: give a recipe (`mmpo init` writes one), or at least model.path=..., data.path=... and output=..."
         )
-    resolved = load_recipe(name, overrides)
+    resolved = load_training(name, overrides)
+    if not isinstance(resolved, Recipe):
+        from pipelines.cli_vlm import train_answers
+
+        train_answers(resolved, [*([name] if name is not None else []), *overrides], LAUNCHER, dry_run, resume)
+        return
     again = [*([name] if name is not None else []), *overrides]
     if dry_run:
         from pipelines.dry_run import describe, first_do

@@ -150,6 +150,7 @@ def save_weights(run: Run, config: CheckpointConfig, pipeline_class: Any, steps:
         return save_pipeline(run.folder / PIPELINE, pipeline, about)
     import torch
 
+    assert isinstance(run.recipe, Recipe)
     dtype = torch.float64 if run.dtype == torch.float64 else torch.float32
     pipeline = load_pipeline(config, dtype=dtype, revision=run.recipe.model.revision, variant=run.recipe.model.variant)
     state = {name: tensor.detach().cpu() for name, tensor in run.policy.state_dict().items()}

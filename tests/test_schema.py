@@ -15,6 +15,7 @@ from mmpo.loss_feeds import untrainable
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.recipe_files import COMMANDS, parse_yaml, shipped_recipes, validate
 from mmpo.recipe_schema import recipe_schema, schema_json
+from mmpo.vlm_recipe import VlmRecipe
 
 SCHEMA = json.loads(schema_json())
 TYPES: dict[str, type | tuple[type, ...]] = {
@@ -172,11 +173,12 @@ def test_the_schema_is_made_anew_each_time_and_needs_no_torch() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["train-reward", "synth", "respond"])
+@pytest.mark.parametrize("command", ["train-reward", "synth", "respond", "train-vlm"])
 def test_other_commands_recipes_have_a_schema_that_takes_the_shipped_ones(command: str) -> None:
     """A wrong key is an error of the schema too."""
     schema = json.loads(schema_json(command))
-    kind = next(kind for kind, words in COMMANDS.items() if words == f"mmpo {command}")
+    kinds = {words: kind for kind, words in COMMANDS.items() if kind is not VlmRecipe} | {"mmpo train-vlm": VlmRecipe}
+    kind = kinds[f"mmpo {command}"]
     shipped = shipped_recipes(kind)
     assert shipped
     for name, file in shipped.items():

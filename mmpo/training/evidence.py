@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmpo.contracts import Batch
 from mmpo.files import write_bytes
+from mmpo.recipe import Recipe
 from mmpo.training.forwards import policy_logps, reference_logps
 from mmpo.training.heldout import HeldOut, held_out_logps, summarise
 from mmpo.training.run import Run
@@ -52,7 +53,6 @@ class Evidence:
         run = self._run
         accelerator = run.accelerator
         module: nn.Module = run.policy  # not its wrapper: processes may have unequal numbers of forwards
-        logp = partial(reference_logps, run) if reference else partial(policy_logps, run, module)
         training = module.training
         module.eval()
         try:
@@ -60,16 +60,7 @@ class Evidence:
             most = -(-len(run.held_out) // accelerator.num_processes)
             # as many forwards on every process: with spread weights each is one of all of them
             padded = (indices + [0] * most)[:most]
-            own = held_out_logps(
-                logp,
-                run.adapter,
-                run.held_out,
-                padded,
-                seed=DRAW_SEED,
-                draws=run.recipe.evaluation.draws,
-                batch_size=run.recipe.train.micro_batch_size or min(run.recipe.train.batch_size, 32),
-                prepare=self._prepare,
-            )[: len(indices)]
+            own = self._own(reference, padded)[: len(indices)]
         finally:
             module.train(training)
         parts = gather_object([own])
@@ -77,6 +68,24 @@ class Evidence:
         for rank, part in enumerate(parts):
             whole[rank :: accelerator.num_processes] = part
         return whole
+
+    def _own(self, reference: bool, indices: list[int]) -> Tensor:
+        """[N, draws, 2] of these pairs."""
+        run, train = self._run, self._run.recipe.train
+        size = train.micro_batch_size or min(train.batch_size, 32)
+        if run.answers is not None:
+            return run.answers.pair_logps(run, None if reference else run.policy, indices, size)
+        assert isinstance(run.recipe, Recipe)
+        return held_out_logps(
+            partial(reference_logps, run) if reference else partial(policy_logps, run, run.policy),
+            run.adapter,
+            run.held_out,
+            indices,
+            seed=DRAW_SEED,
+            draws=run.recipe.evaluation.draws,
+            batch_size=size,
+            prepare=self._prepare,
+        )
 
     def _prepare(self, batch: Batch) -> Batch:
         return batch.to(self._run.accelerator.device, self._run.dtype)

@@ -132,6 +132,8 @@ def held_out_logps(
 def summarise(policy: Tensor, reference: Tensor, clusters: Sequence[str], *, beta: float) -> HeldOut:
     """Held-out figures from the log-likelihoods of `held_out_logps`, both [N, BANDS · draws, 2], chosen first.
 
+    Of answers, which nothing is drawn for, they are [N, 1, 2], and there are no bands.
+
     Args:
         clusters: N names of prompts, for the intervals.
         beta: scale of the logit.
@@ -140,11 +142,12 @@ def summarise(policy: Tensor, reference: Tensor, clusters: Sequence[str], *, bet
     pairs, clusters = len(whole), [name for name, keep in zip(clusters, whole.tolist(), strict=True) if keep]
     ratio = (policy - reference)[whole]
     delta = ratio[..., 0] - ratio[..., 1]
-    bands = delta.view(len(delta), BANDS, delta.shape[1] // BANDS).mean(2)
+    count = BANDS if delta.shape[1] >= BANDS else 0
+    bands = delta.view(len(delta), BANDS, delta.shape[1] // BANDS).mean(2) if count else delta
     errors = (-2 * ratio).mean(1)
     return HeldOut(
         accuracy=_mean(_wins(delta.mean(1)), clusters),
-        by_band=[_mean(_wins(bands[:, band]), clusters) for band in range(BANDS)],
+        by_band=[_mean(_wins(bands[:, band]), clusters) for band in range(count)],
         chosen_error=_mean(errors[:, 0].numpy(), clusters),
         rejected_error=_mean(errors[:, 1].numpy(), clusters),
         saturated=float(((beta * delta.mean(1)).abs() > SATURATED).double().mean()) if len(delta) else 0.0,

@@ -17,8 +17,10 @@ from mmpo.contracts import Adapter, Predict, Reference
 from mmpo.recipe import Recipe
 from mmpo.training.hacking import Look
 from mmpo.training.heldout import Groups
+from mmpo.training.order import MicroBatch
 from mmpo.training.rounds import Rounds
 from mmpo.training.terms import Term
+from mmpo.vlm_recipe import VlmRecipe
 
 Preview = Callable[[nn.Module, int], NDArray[np.uint8]]
 """`preview(policy, step) -> [H, W, 3]`: writes a grid of samples of the policy after `step` steps, and returns it."""
@@ -54,6 +56,18 @@ class Store(Protocol):
         ...
 
 
+class Answers(Protocol):
+    """Passes over answers of a vision-language model, in place of those over latents."""
+
+    def forward_backward(self, run: Run, module: nn.Module, micro: Sequence[MicroBatch]) -> dict[str, Tensor]:
+        """Accumulates a step's gradient; metrics over all processes."""
+        ...
+
+    def pair_logps(self, run: Run, module: nn.Module | None, indices: Sequence[int], size: int) -> Tensor:
+        """[N, 1, 2] log-likelihoods of held-out pairs; module None is the reference."""
+        ...
+
+
 @dataclass
 class Run:
     """The parts of one run.
@@ -77,6 +91,8 @@ class Run:
         rounds: own samples, which take the place of `train` round after round; None: `train` stays.
         preview: draws the policy's samples, or None; called on the main process alone.
         look: looks at the validation samples, or None.
+        answers: takes forward and backward passes where candidates are answers; bind, adapter and terms are then not
+            looked at.
     """
 
     accelerator: Accelerator
@@ -90,13 +106,14 @@ class Run:
     held_out: Groups
     clusters: Sequence[str]
     dtype: torch.dtype
-    recipe: Recipe
+    recipe: Recipe | VlmRecipe
     folder: Path
     identity: Mapping[str, Any]
     reference_cache: Store | None = None
     preview: Preview | None = None
     look: LookAt | None = None
     rounds: Rounds | None = None
+    answers: Answers | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name."""

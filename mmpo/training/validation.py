@@ -88,6 +88,7 @@ class Validation:
             lines.append(f"warning: {len(now.failures)} validation scores failed; the first: {now.failures[0]}")
         first, settings = self._looks[0], self._section.alarms
         spoken = begun(self._looks, settings)
+        assert isinstance(run.recipe, Recipe)
         todo = advice(run.recipe)
         return Told(
             metrics=metrics(first, now),

@@ -1,0 +1,88 @@
+"""Rows of preferences between answers by position, encoded when a step asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmpo.answer_batch import AnswerBatch
+from mmpo.answer_pairs import AnswerPair
+from mmpo.data.answer_collate import collate_answers
+from mmpo.data.answer_tokens import AnswerEncoder, EncodedPair
+from mmpo.data.negative_images import with_negative_images
+
+LENGTHS = 8
+"""At most so many groups of rows of about one length."""
+
+
+class AnswerRows:
+    """Rows that were found good, with their rejected images.
+
+    Args:
+        pairs: the rows; their images stay as the files they came in, and are decoded when a step needs them.
+        encoder: of the model.
+        negative_image: kind of rejected image, see `with_negative_images`.
+        seed: of those.
+        others: images to take for the kind "random".
+        sizes: per row what the rows of one forward share; default: nothing.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[AnswerPair],
+        encoder: AnswerEncoder,
+        *,
+        negative_image: str = "data",
+        seed: int = 0,
+        others: Sequence[bytes] = (),
+        sizes: Sequence[int] | None = None,
+    ) -> None:
+        self._pairs, self._encoder = pairs, encoder
+        self._kind, self._seed, self._others = negative_image, seed, others
+        self._sizes = sizes if sizes is not None else [0] * len(pairs)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @property
+    def longest(self) -> int:
+        """A chosen and a rejected side."""
+        return 2
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """Per row what the rows of one forward share."""
+        return self._sizes
+
+    def name(self, index: int) -> str:
+        """The row's id."""
+        return self._pairs[index].id
+
+    def answers(self, indices: Sequence[int]) -> AnswerBatch:
+        """The rows at these positions, encoded.
+
+        Raises:
+            ValueError: a row that was good when it was read is not any more.
+        """
+        encoded = []
+        for index in indices:
+            pair = with_negative_images(self._pairs[index], self._kind, seed=self._seed, others=self._others)
+            found = self._encoder.encode(pair)
+            if not isinstance(found, EncodedPair):
+                raise found.error()
+            encoded.append(found)
+        return collate_answers(encoded, self._encoder.pad_id)
+
+
+def by_length(lengths: Sequence[tuple[int, int]], batch_size: int) -> list[int]:
+    """Per row a number that rows of about one length share.
+
+    Args:
+        lengths: per row (image tokens, all tokens).
+        batch_size: rows of a forward; a group has at least four times as many.
+    """
+    groups = max(1, min(LENGTHS, len(lengths) // (4 * batch_size)))
+    order = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
+    found = [0] * len(lengths)
+    for place, row in enumerate(order):
+        found[row] = place * groups // len(lengths)
+    return found

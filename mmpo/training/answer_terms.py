@@ -1,0 +1,147 @@
+"""A run's loss over branches: each term on the rows that have its branches, fed from shared log-probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from mmpo.answer_batch import AnswerBatch, TokenLogps
+from mmpo.losses.types import PairLogps
+
+Scores = Mapping[str, TokenLogps]
+
+
+@dataclass(frozen=True)
+class AnswerTerm:
+    """One loss over branches.
+
+    Args:
+        name: of the loss.
+        loss: `(policy, reference, ...) -> [N]`, options bound.
+        chosen, rejected: (branch, what is read of it: "" for log-likelihoods, else a name of `TokenLogps.extra`).
+        branches: that a row must have, those of the sides among them.
+        extra: its further tensors by argument.
+        weight: multiplies it.
+        by_token: takes log-probabilities of tokens [N, T] in place of sums.
+        one_sided: looks at the chosen side only.
+    """
+
+    name: str
+    loss: Callable[..., Tensor]
+    chosen: tuple[str, str]
+    rejected: tuple[str, str]
+    branches: tuple[str, ...]
+    extra: tuple[str, ...] = ()
+    weight: float = 1.0
+    by_token: bool = False
+    one_sided: bool = False
+
+
+@dataclass(frozen=True)
+class BothScores:
+    """What policy and reference say of a batch's branches; the policy's has a gradient."""
+
+    batch: AnswerBatch
+    policy: Scores
+    reference: Scores | None
+
+
+@dataclass(frozen=True)
+class TermValue:
+    """A term on the N rows that have its branches.
+
+    Args:
+        rows: [N] which of the batch's rows.
+        loss: [N], weight not applied.
+        sides: (policy's chosen, policy's rejected, reference's chosen, reference's rejected) [N] each, sums over
+            tokens, detached; None where there is no reference.
+    """
+
+    rows: Tensor
+    loss: Tensor
+    sides: tuple[Tensor, Tensor, Tensor, Tensor] | None = field(default=None)
+
+
+def wanted(terms: Sequence[AnswerTerm], *, of_reference: bool) -> dict[str, list[str]]:
+    """Per branch what else than log-likelihoods of its tokens the terms read, as the adapter is asked for it."""
+    asked: dict[str, list[str]] = {}
+    for term in terms:
+        for branch, read in (term.chosen, term.rejected):
+            if read and read not in asked.setdefault(branch, []):
+                asked[branch].append(read)
+        for name, (branch, _) in (("chosen_kl", term.chosen), ("rejected_kl", term.rejected)):
+            if name in term.extra and not of_reference and "kl" not in asked.setdefault(branch, []):
+                asked[branch].append("kl")
+    return {branch: names for branch, names in asked.items() if names}
+
+
+def needs_divergence(terms: Sequence[AnswerTerm]) -> bool:
+    """Whether the reference's states must be kept for the policy's forward."""
+    return any(name in ("chosen_kl", "rejected_kl") for term in terms for name in term.extra)
+
+
+def rows_of(term: AnswerTerm, batch: AnswerBatch) -> Tensor:
+    """[N] the batch's rows that have all branches of a term, in order."""
+    present = torch.ones(len(batch.ids), dtype=torch.bool)
+    for name in term.branches:
+        has = torch.zeros_like(present)
+        if name in batch.branches:
+            has[batch.branches[name].rows] = True
+        present &= has
+    return present.nonzero().squeeze(1)
+
+
+def term_value(term: AnswerTerm, both: BothScores) -> TermValue | None:
+    """A term's loss on the rows that have its branches; None where no row has."""
+    rows = rows_of(term, both.batch)
+    if not len(rows):
+        return None
+    policy = _pair(term, both.policy, rows)
+    reference = _pair(term, both.reference, rows) if both.reference is not None else None
+    extra = {name: _feed(name, term, both, rows) for name in term.extra}
+    loss = term.loss(policy, reference, **extra)
+    if reference is None:
+        return TermValue(rows, loss)
+    sums = [x.detach().sum(-1) if x.dim() == 2 else x.detach() for x in (*policy[:2], *reference[:2])]
+    return TermValue(rows, loss, (sums[0], sums[1], sums[2], sums[3]))
+
+
+def _pair(term: AnswerTerm, scores: Scores, rows: Tensor) -> PairLogps:
+    sides = (term.chosen, term.chosen if term.one_sided else term.rejected)
+    if term.by_token:
+        chosen, rejected = (scores[branch].logps[_at(scores[branch], rows)] for branch, _ in sides)
+        return PairLogps(chosen, rejected)
+    chosen, rejected = (_sums(scores, branch, rows, read) for branch, read in sides)
+    lengths = [scores[branch].lengths[_at(scores[branch], rows)] for branch, _ in sides]
+    return PairLogps(chosen, rejected, *lengths)
+
+
+def _at(scores: TokenLogps, rows: Tensor) -> Tensor:
+    """[N] where these rows of the batch stand among the branch's."""
+    return torch.searchsorted(scores.rows.cpu(), rows).to(scores.logps.device)
+
+
+def _sums(scores: Scores, branch: str, rows: Tensor, read: str = "") -> Tensor:
+    """[N] weighted sums over tokens."""
+    found = scores[branch]
+    return (found.total(read) if read else found.sums)[_at(found, rows)]
+
+
+def _feed(name: str, term: AnswerTerm, both: BothScores, rows: Tensor) -> Tensor:
+    """A further tensor of a loss: of another branch, a divergence, a mask, or a column of the data."""
+    side = term.chosen[0] if name.startswith("chosen") else term.rejected[0]
+    if name in ("chosen_kl", "rejected_kl"):
+        return _sums(both.policy, side, rows, "kl")
+    if name in ("chosen_mask", "rejected_mask"):
+        found = both.policy[side]
+        return (found.mask & (found.weights > 0))[_at(found, rows)]
+    if name == "reference_visual":
+        assert both.reference is not None
+        return _sums(both.reference, "visual", rows)
+    branch = {"visual": "visual", "prior_chosen": "prior", "prior_rejected": "prior_rejected"}.get(name)
+    if branch is not None:
+        return _sums(both.policy, branch, rows)
+    return both.batch.extra[name][rows].to(both.policy[side].logps.device)

@@ -1,0 +1,187 @@
+"""The rows that a vision-language model is trained on: read, checked as the model will see them, some held out."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmpo.answer_pairs import AnswerPair
+from mmpo.data.answer_groups import AnswerRows, by_length
+from mmpo.data.answer_readers import open_answers, read_open_answers
+from mmpo.data.answer_spans import with_changed_spans
+from mmpo.data.answer_tokens import AnswerEncoder, RowFault
+from mmpo.data.negative_images import with_negative_images
+from mmpo.data.readers import ReadReport
+from mmpo.data.split import hold_out
+from mmpo.records import content_id
+from mmpo.training.order import unit_of
+from mmpo.vlm_recipe import VlmMethod, VlmRecipe
+
+Say = Callable[[str], None]
+SHAPES = "shapes/"
+SHAPES_PAIRS = 2000
+"""Pairs of the built-in world where the recipe names no limit."""
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class VlmFeed:
+    """What a run trains on.
+
+    Args:
+        train, held_out: rows by position.
+        clusters: per held-out row the key of its question.
+        identity: what a resume must find unchanged.
+        sample: a few training rows, to try a model on: among them the first with an image and both answers.
+    """
+
+    train: AnswerRows
+    held_out: AnswerRows
+    clusters: Sequence[str]
+    identity: Mapping[str, str]
+    sample: Sequence[int]
+
+
+@dataclass
+class _Found:
+    pairs: list[AnswerPair]
+    lengths: dict[str, tuple[int, int]]
+    others: Sequence[bytes]
+    without: Counter[str]
+
+
+def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
+    """Reads, checks and splits the rows of a recipe.
+
+    Raises:
+        ValueError: nothing is left to train on, a bad row where that is fatal, or no row has what the method needs.
+    """
+    report = ReadReport()
+    found = _good(recipe, encoder, list(read_pairs(recipe, report)), report)
+    if not found.pairs:
+        raise ValueError(report.nothing(recipe.data.path))
+    for message in report.bad[:_NAMED]:
+        say(f"left out: {message}")
+    if report.left_out:
+        say(f"left out of {report.counts['rows']} rows: {report.left_out}")
+    for branch, count in found.without.items():
+        say(f"{count} of {len(found.pairs)} rows have no {branch} branch; terms over it add 0 for them")
+    train, held = hold_out(found.pairs, recipe.evaluation.held_out_pairs)
+    if not train:
+        raise ValueError(f"data.path {recipe.data.path}: no training pairs are left; all are of a held-out split")
+    say(f"{len(train)} training pairs, {len(held)} held out")
+    options: dict[str, Any] = {"negative_image": recipe.method.negative_image, "seed": recipe.train.seed}
+    options["others"] = found.others
+    lengths = [found.lengths[pair.id] for pair in train]
+    sizes = by_length(lengths, unit_of(recipe.train)) if recipe.data.group_by_length else None
+    return VlmFeed(
+        train=AnswerRows(train, encoder, sizes=sizes, **options),
+        held_out=AnswerRows(held, encoder, **options),
+        clusters=[pair.prompt.cluster for pair in held],
+        identity={
+            "training rows": content_id("vlm rows", [_told(pair) for pair in train]),
+            "held-out rows": content_id("vlm rows", [pair.id for pair in held]),
+            "encoder": encoder.identity,
+        },
+        sample=_sample(train),
+    )
+
+
+def read_pairs(recipe: VlmRecipe, report: ReadReport) -> Iterator[AnswerPair]:
+    """The rows as the data has them, with the method's segment weights."""
+    data = recipe.data
+    pairs: Iterator[AnswerPair]
+    if data.path.startswith(SHAPES):
+        pairs = _of_shapes(data.path.removeprefix(SHAPES), data.limit or SHAPES_PAIRS, recipe.train.seed)
+        report.counts["rows"] = data.limit or SHAPES_PAIRS
+    else:
+        opened = open_answers(
+            data.path,
+            format=data.format,
+            split=data.split,
+            columns=data.columns,
+            images=data.image_root,
+            streaming=data.streaming,
+            extra=recipe.method.columns,
+        )
+        pairs = read_open_answers(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
+    weight = recipe.method.segment_weight
+    return pairs if weight is None else (with_changed_spans(pair, weight) for pair in pairs)
+
+
+def _of_shapes(split: str, count: int, seed: int) -> Iterator[AnswerPair]:
+    try:
+        world = importlib.import_module("mmpo.shapes.answer_pairs")
+    except ImportError:
+        raise ValueError(
+            f"data.path {SHAPES}{split}: this version of mmpo has no answers to the world's questions"
+        ) from None
+    if split not in ("train", "tune", "test"):
+        raise ValueError(f"data.path {SHAPES}{split}: expected shapes/train, shapes/tune or shapes/test")
+    return world.answer_pairs(split, count, seed=seed)
+
+
+def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], report: ReadReport) -> _Found:
+    """The rows that the model can be given and that some term can use."""
+    method = recipe.method
+    others = [image for pair in pairs for image in pair.images] if method.negative_image == "random" else []
+    found = _Found([], {}, others, Counter())
+    seen: set[str] = set()
+    for pair in pairs:
+        fault, kind, branches = "", "", {}
+        try:
+            shown = with_negative_images(pair, method.negative_image, seed=recipe.train.seed, others=others)
+            encoded = encoder.encode(shown)
+        except ValueError as error:
+            fault, kind = f"row {pair.id} ({pair.source}): {error}", "broken_image"
+        else:
+            if isinstance(encoded, RowFault):
+                fault, kind = str(encoded.error()), encoded.kind
+            else:
+                branches = dict.fromkeys(encoded.branches)
+                kind, fault = _unusable(method, pair, branches)
+        if fault:
+            if recipe.data.on_bad_row == "error":
+                raise ValueError(fault)
+            report.drop(f"{kind}: {fault}")
+            continue
+        if pair.id in seen:
+            report.counts["duplicates"] += 1
+            continue
+        seen.add(pair.id)
+        found.pairs.append(pair)
+        assert not isinstance(encoded, RowFault)
+        found.lengths[pair.id] = (encoded.image_tokens, encoded.length)
+        found.without.update(name for name in method.branches if name not in branches)
+    _refuse_idle_terms(method, found)
+    return found
+
+
+def _unusable(method: VlmMethod, pair: AnswerPair, branches: Mapping[str, Any]) -> tuple[str, str]:
+    """(kind, message) where no term can use a row, or one cannot be computed beside it; else empty."""
+    usable = [set(part.branches) <= branches.keys() for part in method.parts]
+    own = [part for part in method.parts if ".own:" in part.chosen + part.rejected]
+    if any(usable) and all(set(part.branches) <= branches.keys() for part in own):
+        return "", ""
+    needs = " or ".join(" and ".join(part.branches) for part in (own or method.parts))
+    return "no_branch", f"row {pair.id} ({pair.source}): has {', '.join(branches)}, and {method.name} needs {needs}"
+
+
+def _refuse_idle_terms(method: VlmMethod, found: _Found) -> None:
+    for branch, count in found.without.items():
+        if count == len(found.pairs):
+            hint = "; set method.negative_image to crop, noise, black or random" if branch.startswith("visual") else ""
+            raise ValueError(f"method: {method.name} reads the branch {branch}, and no row of the data has it{hint}")
+
+
+def _sample(pairs: Sequence[AnswerPair]) -> list[int]:
+    both = [at for at, pair in enumerate(pairs) if pair.images and pair.rejected is not None]
+    return list(dict.fromkeys(itertools.chain(both[:1], range(min(2, len(pairs))))))
+
+
+def _told(pair: AnswerPair) -> Any:
+    return (pair.id, dict(pair.extra)) if pair.extra else pair.id
