@@ -337,3 +337,32 @@ def _flat(given: RetrieveRecipe) -> list[tuple[str, Any]]:
 
 def test_the_shipped_recipe_is_found_by_its_kind_alone() -> None:
     assert list(shipped_recipes(RetrieveRecipe)) == ["llava_retrieval"]
+
+
+def test_texts_are_compared_by_the_mean_state_of_a_text_encoder(tmp_path: Path) -> None:
+    from tiny_vlms import byte_tokenizer
+    from transformers import BertConfig, BertModel
+
+    from pipelines.retrieve_similarity import TextEncoder
+
+    marks = ["<unk>", "<pad>"]
+    tokenizer = byte_tokenizer(marks, unk_token="<unk>", pad_token="<pad>")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(vocab_size=len(tokenizer), max_position_embeddings=16, **sizes)).eval()
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    ones, others = ["a cat", "a cat", "x" * 40], ["a cat", "two dogs", "x" * 16]
+    with torch.no_grad():
+        means = [
+            [
+                model(input_ids=tokenizer(t[:16], return_tensors="pt")["input_ids"]).last_hidden_state[0].mean(0)
+                for t in s
+            ]
+            for s in (ones, others)
+        ]
+    wanted = [float(torch.cosine_similarity(a, b, dim=0)) for a, b in zip(*means, strict=True)]
+    assert TextEncoder(str(tmp_path), device="cpu")(ones, others) == pytest.approx(wanted, abs=1e-5)
+    assert wanted[0] == pytest.approx(1)
+    with pytest.raises(ValueError, match="no text encoder of transformers"):
+        TextEncoder(str(tmp_path.parent), device="cpu")
