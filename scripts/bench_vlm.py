@@ -6,9 +6,10 @@
 The same random LLaVA (576 image tokens), the same rows in the same order, LoRA of the same rank on the language model's
 linear layers, the reference by switching the adapters off, AdamW, float32, no gradient checkpointing, one process per
 side and vocabulary. A step is from one optimiser step's end to the next one's, with reading images; the first is not
-counted. Seconds are of the processor (with one thread hardly changed by what else runs) and of the clock. Tokens are those of all branches as a trainer without sharing sees them: prompt, image and answer of the chosen
-and of the rejected, for both sides alike. Memory is the process's resident set: after loading, and its peak while
-stepping. As a check that both compute the same, the mean log-probability of the first step's chosen answers is printed.
+counted. Seconds are of the processor (with one thread hardly changed by what else runs) and of the clock. Tokens are
+those of all branches as a trainer without sharing sees them: prompt, image and answer of the chosen and of the rejected,
+for both sides alike. Memory is the resident set: after loading, and its peak while stepping. As a check that
+both compute the same, the mean log-probability of the first step's chosen answers is printed.
 """
 
 from __future__ import annotations
@@ -106,11 +107,12 @@ def main() -> None:
             for side in given.sides:
                 found = one(given, side, vocabulary, folder)
                 extra = found["peak_mb"] - found["loaded_mb"]
+                rates = " and ".join(f"{found['tokens'] / found[clock]:.0f}" for clock in ("busy", "wall"))
                 print(
-                    f"{side:5} vocabulary {vocabulary:7,}: {found['tokens'] / found['busy']:7.0f} tokens per second of the "
-                    f"processor, {found['tokens'] / found['wall']:7.0f} by the clock ({found['tokens']:.0f} tokens, "
-                    f"{found['busy']:.2f} and {found['wall']:.2f} s a step), peak {found['peak_mb']:6.0f} MB ({extra:+.0f} since loaded), first logp "
-                    f"{found['logp']:.4f}, load {os.getloadavg()[0]:.1f}",
+                    f"{side:5} vocabulary {vocabulary:,}: {rates} tokens per second of the processor and of the clock "
+                    f"({found['tokens']:.0f} tokens, {found['busy']:.2f} and {found['wall']:.2f} s a step), peak "
+                    f"{found['peak_mb']:.0f} MB ({extra:+.0f} since loaded), first logp {found['logp']:.4f}, load "
+                    f"{os.getloadavg()[0]:.1f}",
                     flush=True,
                 )
 

@@ -32,8 +32,12 @@ def pooled_image(model: Any, processor: Any, image: Image.Image) -> Tensor:
     """
     inner = bare(model)
     tower = inner.get_submodule(vlm_parts(inner).vision[0])
-    said: list[Any] = []
-    hook = tower.register_forward_hook(lambda module, given, output: said.append(output))
+    said: list[Tensor] = []
+
+    def keep(module: Any, given: Any, output: Any) -> None:
+        said.append(_pooled(output))  # at once: LLaVA puts the projected features into the tower's own output
+
+    hook = tower.register_forward_hook(keep)
     try:
         inputs = processor.image_processor(images=[image], return_tensors="pt")
         wanted = {
@@ -44,7 +48,7 @@ def pooled_image(model: Any, processor: Any, image: Image.Image) -> Tensor:
         inner.get_image_features(**wanted, return_dict=True)
     finally:
         hook.remove()
-    return _pooled(said[0]).float().cpu()
+    return said[0].float().cpu()
 
 
 def _pooled(output: Any) -> Tensor:
