@@ -93,6 +93,14 @@ def test_forwards_of_spo(sd_folder: Path, tmp_path: Path) -> None:
     assert rows.policy == rows.reference == [8, 8]  # 4 groups, one parent each, with guidance
 
 
+def test_a_forward_of_the_sampling_takes_no_more_images_than_the_recipe_says(sd_folder: Path, tmp_path: Path) -> None:
+    """Also where a prompt has more candidates than that: three of them, one at a time, of which guidance makes two."""
+    tree = spo(rollout_tree(sd_folder, tmp_path / "run", train__steps=1))
+    tree["rollout"]["sampling"]["batch_size"] = 1
+    rows = counted(tree)
+    assert rows.sampling == [2, 2, 2, 2, 2] * 4
+
+
 @pytest.mark.parametrize("kind", ["lora", "moving", "full"])
 def test_ratios_at_the_first_step_of_a_round(kind: str, sd_folder: Path, tmp_path: Path) -> None:
     """To the reference exactly 1 while it is the policy; to the behaviour policy but for the batch's shape."""
