@@ -7,7 +7,7 @@ The same random LLaVA (576 image tokens), the same rows in the same order, LoRA 
 linear layers, the reference by switching the adapters off, AdamW, float32, no gradient checkpointing, one process per
 side and vocabulary. A step is from one optimiser step's end to the next one's, with reading images; the first is not
 counted. Seconds are of the processor (with one thread hardly changed by what else runs) and of the clock. Tokens are
-those of all branches as a trainer without sharing sees them: prompt, image and answer of the chosen and of the rejected,
+those of all branches as a trainer without sharing sees them: prompt, image and answer of the chosen and rejected,
 for both sides alike. Memory is the resident set: after loading, and its peak while stepping. As a check that
 both compute the same, the mean log-probability of the first step's chosen answers is printed.
 """
