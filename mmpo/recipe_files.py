@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from mmpo.loss_table import LOSS_TABLE
 from mmpo.recipe import Method, Recipe, Term
 from mmpo.respond_recipe import RespondRecipe
+from mmpo.retrieve_recipe import RetrieveRecipe
 from mmpo.reward_recipe import RewardRecipe
 from mmpo.suggest import nearest, one_of
 from mmpo.synth_recipe import SynthRecipe
@@ -28,6 +29,7 @@ COMMANDS: dict[Any, str] = {
     RewardRecipe: "mmpo train-reward",
     SynthRecipe: "mmpo synth",
     RespondRecipe: "mmpo respond",
+    RetrieveRecipe: "mmpo retrieve",
 }
 """What runs each kind of recipe."""
 _TELLING: dict[Any, str] = {
@@ -35,6 +37,7 @@ _TELLING: dict[Any, str] = {
     RewardRecipe: "objective",
     SynthRecipe: "generators",
     RespondRecipe: "responses",
+    RetrieveRecipe: "retrieval",
 }
 """The key that only recipes of this kind have; a shipped recipe says it at its top. Of those with `method`, a
 `VlmRecipe` says which by `adapter: autoregressive`."""

@@ -13,7 +13,17 @@ from typing import Annotated
 import typer
 
 from mmpo import __version__
-from pipelines import cli_estimate, cli_eval, cli_respond, cli_runs, cli_synth, cli_tools, cli_train_reward, cli_vote
+from pipelines import (
+    cli_estimate,
+    cli_eval,
+    cli_respond,
+    cli_retrieve,
+    cli_runs,
+    cli_synth,
+    cli_tools,
+    cli_train_reward,
+    cli_vote,
+)
 from pipelines.data_cli import data_app
 from pipelines.label_cli import label
 
@@ -59,6 +69,7 @@ def build_app() -> typer.Typer:
     app.command()(cli_synth.synth)
     app.command()(cli_synth.generate)
     app.command()(cli_respond.respond)
+    app.command()(cli_retrieve.retrieve)
     app.command("eval")(cli_eval.evaluate)
     app.command()(cli_runs.report)
     app.command()(cli_runs.export)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def respond(recipe: RespondRecipe) -> dict[str, Any] | None:
     total, shards = recipe.data.limit or questions.opened.source.total, 0
     with Console(total, start=0, enabled=rank == 0, title="respond") as console:
         asked = 0
-        for number, chunk in enumerate(_chunks(questions, recipe)):
+        size = recipe.responses.questions_per_shard
+        for number, chunk in enumerate(chunks(questions.read(), size, recipe.data.limit)):
             if number % world == rank and not is_whole(folder, number, chunk):
                 worker.write(folder, number, chunk)
             asked, shards = asked + len(chunk), number + 1
@@ -87,12 +88,11 @@ def respond(recipe: RespondRecipe) -> dict[str, Any] | None:
     return _finish(folder, shards, made, licence, questions.counts["repeated"], recipe.data.path)
 
 
-def _chunks(questions: Questions, recipe: RespondRecipe) -> Iterator[list[DataCandidate]]:
-    """The questions of each shard; a shard ends after so many that can be read."""
-    size, limit = recipe.responses.questions_per_shard, recipe.data.limit
+def chunks(rows: Iterable[DataCandidate], size: int, limit: int | None) -> Iterator[list[DataCandidate]]:
+    """The rows of each shard; a shard ends after `size` that can be read, and the last after `limit`."""
     held: list[DataCandidate] = []
     good = total = 0
-    for row in questions.read():
+    for row in rows:
         held.append(row)
         good, total = good + (row.error is None), total + (row.error is None)
         if good == size or len(held) == 4 * size or total == limit:
@@ -162,11 +162,14 @@ class _Worker:
     def _model(self) -> VlmModel:
         if self._vlm is None:
             model = self._recipe.model
-            self._vlm = load_vlm(model.path, revision=model.revision, device=_device(model.device), dtype=model.dtype)
+            self._vlm = load_vlm(
+                model.path, revision=model.revision, device=local_device(model.device), dtype=model.dtype
+            )
         return self._vlm
 
 
-def _device(named: str | None) -> str | None:
+def local_device(named: str | None) -> str | None:
+    """The named device, or this process's own GPU of several."""
     import torch
 
     local = os.environ.get("LOCAL_RANK")

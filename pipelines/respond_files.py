@@ -37,8 +37,8 @@ def settings_of(recipe: RespondRecipe, weights: str) -> dict[str, Any]:
     return {**tree, "weights": weights}
 
 
-def check_folder(folder: Path, made: Mapping[str, Any]) -> None:
-    """Claims a folder for these settings.
+def check_folder(folder: Path, made: Mapping[str, Any], *, command: str = "mmpo respond") -> None:
+    """Claims a folder for these settings of a command.
 
     Raises:
         ValueError: it holds something else; nothing is overwritten.
@@ -48,7 +48,7 @@ def check_folder(folder: Path, made: Mapping[str, Any]) -> None:
     before = done["settings"] if done is not None else json.loads(file.read_text()) if file.is_file() else None
     if before is None:
         if any(folder.glob("*.parquet")) or done is not None:
-            raise ValueError(f"output {folder}: holds what mmpo respond did not write; give another folder")
+            raise ValueError(f"output {folder}: holds what {command} did not write; give another folder")
         write_json(file, dict(made))
         return
     changed = sorted(_differences(before, made))
@@ -159,4 +159,9 @@ def is_whole(folder: Path, number: int, chunk: Sequence[DataCandidate]) -> bool:
 
 
 def _asked(chunk: Sequence[DataCandidate]) -> str:
-    return content_id("asked", *((row.image_hash, row.prompt, row.error is None) for row in chunk))
+    return content_id("asked", *(_of(row) for row in chunk))
+
+
+def _of(row: DataCandidate) -> tuple[Any, ...]:
+    answer = () if row.response is None else (row.response,)
+    return row.image_hash, row.prompt, row.error is None, *answer

@@ -32,7 +32,7 @@ def plan_lines(recipe: RespondRecipe) -> Iterator[str]:
     yield f"questions   {_questions(recipe)}"
     drawing = "greedy" if drawn.temperature == 0 else f"temperature {drawn.temperature:g}, top_p {drawn.top_p:g}"
     yield f"responses   {drawn.count} each, {drawing}, at most {drawn.max_new_tokens} tokens, seed {drawn.seed}"
-    yield f"output      {recipe.output}: {_state(Path(recipe.output))}"
+    yield f"output      {recipe.output}: {folder_state(Path(recipe.output))}"
     if data.question is not None:
         yield f"asked       {data.question!r} of every image"
 
@@ -56,7 +56,8 @@ def _questions(recipe: RespondRecipe) -> str:
     return f"{data.path}: {opened.source.layout}{rows}, read as {opened.kind}{limit}"
 
 
-def _state(folder: Path) -> str:
+def folder_state(folder: Path) -> str:
+    """What is in an output folder already."""
     if read_done(folder) is not None:
         return "finished; nothing is asked again"
     shards = len(list(folder.glob("shard-*.parquet")))

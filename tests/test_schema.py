@@ -173,7 +173,7 @@ def test_the_schema_is_made_anew_each_time_and_needs_no_torch() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["train-reward", "synth", "respond", "train-vlm"])
+@pytest.mark.parametrize("command", ["train-reward", "synth", "respond", "train-vlm", "retrieve"])
 def test_other_commands_recipes_have_a_schema_that_takes_the_shipped_ones(command: str) -> None:
     """A wrong key is an error of the schema too."""
     schema = json.loads(schema_json(command))

@@ -13,18 +13,23 @@ from mmpo.data.rows import list_row
 from mmpo.records import Group
 
 
-def answer_schema(rewards: Sequence[str] = (), *, numbers: Sequence[str] = ()) -> pa.Schema:
+def answer_schema(
+    rewards: Sequence[str] = (), *, numbers: Sequence[str] = (), rejected_images: bool = False
+) -> pa.Schema:
     """Arrow schema of pairs of answers.
 
     Args:
         rewards: names in the column of scores.
         numbers: further columns of one number.
+        rejected_images: whether images are rejected too.
     """
     from datasets import Features, Image, List, Value
 
     texts = ("id", "prompt", "key", "split", "chosen", "rejected", "provenance")
     columns: dict[str, Any] = {name: Value("string") for name in texts}
     columns |= {"images": List(Image()), "image_hashes": List(Value("string"))}
+    if rejected_images:
+        columns |= {"rejected_images": List(Image()), "rejected_image_hashes": List(Value("string"))}
     columns |= {name: Value("float32") for name in numbers}
     if rewards:
         columns["scores"] = {name: List(Value("float32")) for name in rewards}
