@@ -261,7 +261,7 @@ class Recipe(_Section):
         elif online := [part.loss for part in self.method.parts if needs_rollout(part.entry)]:
             raise ValueError(
                 f"method.loss: '{online[0]}' needs samples drawn from the policy during training; give a rollout in "
-                "place of data"
+                f"place of data; `mmpo losses {online[0]}` says more"
             )
         return self
 
