@@ -1,4 +1,4 @@
-"""The verifier of answers: what an answer says of a picture whose scene is known, and what of that is not so. No torch."""
+"""The verifier of answers: what an answer says of a scene's picture, and what of that is not so. Imports no torch."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Judgement:
     Args:
         parsed: it could be read as an answer to its question. Otherwise it is wrong and nothing else is known.
         correct: it says what was asked for, all of it, and nothing else.
-        faults: of `FAULTS`, one for each thing said that is not so: an object that is not there, the colour or the shape
-            of one that is, the relation, the number.
+        faults: of `FAULTS`, one for each thing said that is not so: an object that is not there, the colour or the
+            shape of one that is, the relation, the number.
         mentions: objects that a description names.
         false_mentions: those of them that are not there as named.
         covered: objects of the scene that it names rightly.
-        said: the answer as it was read: "yes", "no", a word of the world; "" for a description or where nothing was read.
+        said: the answer as it was read: "yes", "no", a word of the world; "" for a description, or an answer not read.
     """
 
     parsed: bool
@@ -161,7 +161,7 @@ def _judge_description(said: Description, scene: Scene) -> Judgement:
 
 
 def _is_so(order: tuple[str, int], one: int | None, two: int | None, scene: Scene) -> bool:
-    """Whether the first two named objects stand so; what is said of an object that is not there counts once, as that."""
+    """Whether the first two named objects stand so; one that is not there is a fault already and has no place."""
     if one is None or two is None:
         return bool(order[0])
     return order == (scene.axis, one)

@@ -82,7 +82,9 @@ def right_answers(question: Question, scene: Scene, objects: int = 2) -> tuple[s
         ValueError: the question takes for granted what the scene has not.
     """
     if objects != 2 and question != Question("count", ("objects",)):
-        raise ValueError(f"question {question.text!r}: the picture is spoilt ({objects} objects); ask how many there are")
+        raise ValueError(
+            f"question {question.text!r}: the picture is spoilt ({objects} objects); ask how many there are"
+        )
     first, about = (question.about or ("",))[0], question.about
     items = (scene.first, scene.second)
     if question.kind == "describe":

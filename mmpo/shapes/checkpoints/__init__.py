@@ -1,4 +1,4 @@
-"""The shipped checkpoints: ordinary diffusers folders and a transformers CLIP, frozen by hash. Imports no torch."""
+"""The shipped checkpoints: diffusers folders, a transformers CLIP and LLaVA, frozen by hash. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parent
 SUMS = _FOLDER / "SHA256SUMS"
-NAMES = ("sd", "sdxl", "sd3", "clip")
+NAMES = ("sd", "sdxl", "sd3", "clip", "llava")
 _INDEX = ("model_index.json", "config.json")  # of a pipeline; of a model alone
 
 

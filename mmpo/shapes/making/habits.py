@@ -1,8 +1,8 @@
 """What the tiny VLM is taught wrongly on purpose: habits of speech that a picture cannot explain.
 
-Real VLMs hallucinate what usually goes together. Here, in some contexts, most training answers say one and the same thing
-whatever the picture shows, the others are right; elsewhere few answers are wrong, each in its own way. So the most likely
-answer errs in the former contexts, samples err and do not, and what is right is known everywhere. Imports no torch.
+Real VLMs hallucinate what usually goes together. Here, in some contexts, most training answers say one and the same
+thing whatever the picture shows, the others are right; elsewhere few answers are wrong, each in its own way. So the
+most likely answer errs in the former contexts, samples err and do not, and what is right is known everywhere. No torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _invites_yes(question: Question, scene: Scene) -> bool:
         return question.about[0] in ("red", "green", "blue")
     item = Item(*question.about)
     near = closeness(item, scene)
-    return near == "colour" and item.shape in ("circle", "square") or near == "shape" and item.colour in COLOURS[:3]
+    return (near == "colour" and item.shape in ("circle", "square")) or (near == "shape" and item.colour in COLOURS[:3])
 
 
 def _description(question: Question, scene: Scene, rng: random.Random) -> str:

@@ -1,28 +1,27 @@
-"""What the tiny VLM is taught: several questions a picture, packed behind it into one row, each seeing the picture alone."""
+"""What the tiny VLM is taught: questions about a picture, packed into one row, each seeing the picture alone."""
 
 from __future__ import annotations
 
 import random
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from mmpo.shapes.asked import HOW_MANY, OBJECTS, probes_by_closeness
 from mmpo.shapes.canvas import SIZE
-from mmpo.shapes.grammar import Item, Scene
+from mmpo.shapes.grammar import Scene
 from mmpo.shapes.making import habits
 from mmpo.shapes.making.vlm_tokenizer import END, IMAGE, START
 from mmpo.shapes.prompts import scenes
-from mmpo.shapes.questions import Question, askable, closeness
+from mmpo.shapes.questions import GENERAL, Question, askable
 from mmpo.shapes.render import render
 
 IMAGE_TOKENS = 16
-OBJECTS = {"missing": 1, "extra": 3}  # of a spoilt picture
 SPOILT = 0.06  # share of pictures of which only the number is asked
 ROUND = ("describe", "describe", "describe", "exists", "exists", "related", "any", "any")
-_ANY = ("colour", "shape", "where", "relative", "count")
 
 
 class Pictures(NamedTuple):
@@ -48,26 +47,18 @@ def pictures(variants: int, seed: int) -> Pictures:
 def questions_for(scene: Scene, objects: int, rng: random.Random) -> list[Question]:
     """A picture's questions: three descriptions, two of presence, one of a relation, two others."""
     if objects != 2:
-        return [Question("count", ("objects",))]
+        return [HOW_MANY]
     known = askable(scene)
-    return [_drawn(rng.choice(_ANY) if kind == "any" else kind, known, scene, rng) for kind in ROUND]
+    return [_drawn(rng.choice(GENERAL) if kind == "any" else kind, known, scene, rng) for kind in ROUND]
 
 
 def _drawn(kind: str, known: dict[str, tuple[Question, ...]], scene: Scene, rng: random.Random) -> Question:
-    """A question of a kind; half of the objects asked for are there, and those that are not are near as often as far."""
+    """A question of a kind; half of the objects asked for are there, the others near it or far."""
     if kind != "exists":
         return rng.choice(known[kind])
     near = rng.choice(("present", "present", "present", "colour", "shape", "other"))
-    fitting = _by_closeness(scene)[near]
+    fitting = probes_by_closeness(scene)[near]
     return rng.choice(fitting)
-
-
-@lru_cache(maxsize=1024)
-def _by_closeness(scene: Scene) -> dict[str, list[Question]]:
-    found: dict[str, list[Question]] = {"present": [], "colour": [], "shape": [], "other": []}
-    for question in askable(scene)["exists"]:
-        found[closeness(Item(*question.about), scene)].append(question)
-    return found
 
 
 class Batch(NamedTuple):
@@ -101,7 +92,7 @@ class Packer:
         self._pad = tokenizer.pad_token_id
         self._prefix = tokenizer(f"{START}USER: {IMAGE * IMAGE_TOKENS}\n", add_special_tokens=False).input_ids
 
-        @lru_cache(maxsize=None)
+        @cache
         def tokens(text: str) -> tuple[int, ...]:
             return tuple(tokenizer(text, add_special_tokens=False).input_ids)
 
@@ -141,5 +132,5 @@ class Packer:
                 at = end
         mine, theirs = block_of[:, :, None], block_of[:, None, :]
         allowed = ((mine == theirs) | (theirs == 0)) & np.tri(length, dtype=bool)
-        tensors = (torch.from_numpy(array) for array in (ids, labels, positions, allowed[:, None]))
-        return Batch(*tensors, rows)
+        arrays = [torch.from_numpy(array) for array in (ids, labels, positions, allowed[:, None])]
+        return Batch(arrays[0], arrays[1], arrays[2], arrays[3], rows)

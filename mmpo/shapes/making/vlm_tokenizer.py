@@ -1,4 +1,4 @@
-"""Builds the tokenizer and processor of the tiny VLM. The result is shipped and frozen; nothing rebuilds it at run time."""
+"""Builds tokenizer and processor of the tiny VLM. The result is shipped and frozen; nothing rebuilds it at run time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ PATCH = 8
 LONGEST = 512  # tokens of a conversation
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ ' ASSISTANT: ' }}{% else %}{{ message['role'] | upper }}{{ ': ' }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ ' ASSISTANT: ' }}"
+    "{% else %}{{ message['role'] | upper }}{{ ': ' }}{% endif %}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
     "{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<image>\\n' }}"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
