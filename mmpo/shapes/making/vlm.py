@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from mmpo.shapes.canvas import SIZE
+from mmpo.shapes.making import vlm_sight
 from mmpo.shapes.making.clip import pixels
 from mmpo.shapes.making.fit import fit
 from mmpo.shapes.making.vlm_data import IMAGE_TOKENS, Batch, Packer, Pictures, pictures
@@ -62,13 +63,15 @@ def loss_of_batch(model: nn.Module, batch: Batch, data: Pictures) -> torch.Tenso
 
 
 def train(folder: Path, *, steps: int = STEPS, seed: int = 0, lr: float = 1e-3) -> LlavaForConditionalGeneration:
-    """Train in `folder/vlm`, resuming there; returns the average of the weights."""
-    data = pictures(VARIANTS, seed=21)
+    """Train the tower in `folder/sight`, then all in `folder/vlm`, resuming there; returns the average weights."""
+    data, model = pictures(VARIANTS, seed=21), build()
     packer = Packer(tokenizer(), data)
+    tower = model.model.vision_tower
+    tower.load_state_dict(vlm_sight.train(tower, data, folder, seed=seed).state_dict())
 
     def loss_of(model: nn.Module, generator: torch.Generator) -> torch.Tensor:
         return loss_of_batch(model, packer.batch(PICTURES, generator), data)
 
-    average = fit(build(), loss_of, folder / "vlm", steps=steps, lr=lr, seed=seed, ema=0.995, every=100)
+    average = fit(model, loss_of, folder / "vlm", steps=steps, lr=lr, seed=seed, ema=0.995, every=100)
     assert isinstance(average, LlavaForConditionalGeneration)
     return average
