@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,39 @@ Condition = Mapping[str, Tensor]
 
 Predict = Callable[[Tensor, Tensor, Condition], Tensor]
 """`predict(x_t [N, C, H, W], timesteps [N], condition) -> prediction [N, C, H, W]`."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Where the candidates of a batch of sampler steps came from: candidate x_{i+1}, parent x_i.
+
+    Args:
+        parents: [U, C, H, W] distinct parents; siblings share one, and one forward.
+        group: [U] int64, the group of each.
+        parent: [B, K] int64, the parent of each candidate.
+        step: [B] int64 on the CPU, the sampler's step, the same for a group's candidates.
+        behaviour: [B, K] float32 log-density when it was sampled.
+        wins: [B, K, K] bool, whether the first is preferred to the second; neither way: a tie.
+    """
+
+    parents: Tensor
+    group: Tensor
+    parent: Tensor
+    step: Tensor
+    behaviour: Tensor
+    wins: Tensor
+
+    def to(self, device: object, dtype: object | None = None) -> Transition:
+        """On another device; the states in `dtype` if one is given."""
+        states = self.parents.to(device=device)  # type: ignore[call-overload]
+        return Transition(
+            parents=states if dtype is None else states.to(dtype),
+            group=self.group.to(device=device),  # type: ignore[call-overload]
+            parent=self.parent.to(device=device),  # type: ignore[call-overload]
+            step=self.step,
+            behaviour=self.behaviour.to(device=device),  # type: ignore[call-overload]
+            wins=self.wins.to(device=device),  # type: ignore[call-overload]
+        )
 
 
 @dataclass(frozen=True)
@@ -33,6 +66,7 @@ class Batch:
         extra: [B, ...] each: columns of the data that the loss asks for, by name.
         mirrored_mean, mirrored_std: [B, K, C, H, W] of the images mirrored left to right, or None where draws do not
             mirror.
+        transition: for candidates that are states of a sampler, where each came from; None for images.
     """
 
     ids: Sequence[str]
@@ -46,6 +80,7 @@ class Batch:
     extra: Mapping[str, Tensor] = field(default_factory=dict)
     mirrored_mean: Tensor | None = None
     mirrored_std: Tensor | None = None
+    transition: Transition | None = None
 
     @classmethod
     def of(
@@ -95,6 +130,7 @@ class Batch:
             extra={name: x.to(device=device) for name, x in self.extra.items()},  # type: ignore[call-overload]
             mirrored_mean=None if self.mirrored_mean is None else move(self.mirrored_mean),
             mirrored_std=None if self.mirrored_std is None else move(self.mirrored_std),
+            transition=None if self.transition is None else self.transition.to(device, dtype),
         )
 
 
@@ -156,4 +192,26 @@ class Reference(Protocol):
 
     def active(self) -> AbstractContextManager[nn.Module]:
         """A context in which the returned module computes the reference's predictions."""
+        ...
+
+
+@runtime_checkable
+class Refreshable(Protocol):
+    """A reference that can become what the policy is now."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Its own weights, by name, for checkpoints."""
+        ...
+
+    def refresh(self) -> None:
+        """Copies the policy's weights."""
+        ...
+
+
+@runtime_checkable
+class Diverges(Protocol):
+    """An adapter of Gaussians, whose divergence has a closed form."""
+
+    def divergence(self, batch: Batch, prediction: Tensor, reference: Tensor) -> Tensor:
+        """[B, K] KL of the policy's Gaussians from the reference's, of `logp_and_prediction`'s second results."""
         ...

@@ -92,6 +92,7 @@ class LossEntry:
         needs_reference: whether it compares with a reference.
         needs_lengths: whether it divides by the number of scored tokens.
         extra: further keyword tensors, each with its shape and meaning.
+        optional: further keyword tensors that it takes where the loop has them.
         feeds: which feed of `mmpo.loss_feeds` fills one of them, where that is not the one of its name.
         not_for_surrogates: why the denoising and flow surrogates cannot feed it; empty where they can.
         unit_scores: whether its scores must be labels from 0 to 1.
@@ -107,6 +108,7 @@ class LossEntry:
     needs_reference: bool = True
     needs_lengths: bool = False
     extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    optional: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     feeds: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     unit_scores: bool = False
     not_for_surrogates: str = ""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from mmpo.loss_feeds import feeds_of
 from mmpo.recipe_method import Method, Term
 from mmpo.recipe_section import Decay, Fraction, NonNegative, Number, PathText, Positive, _Section
+from mmpo.rollout_recipe import Reward, RewardSpec, Rollout
 
-__all__ = ["Method", "Recipe", "Term"]
+__all__ = ["Method", "Recipe", "Reward", "RewardSpec", "Term"]
 
 
 class Lora(_Section):
@@ -54,21 +55,6 @@ class Sampling(_Section):
     batch_size: Positive = Field(4, description="images at once; they do not depend on it")
     height: Positive | None = Field(None, description="pixels; default: the checkpoint's")
     width: Positive | None = Field(None, description="pixels; default: the checkpoint's")
-
-
-class RewardSpec(_Section):
-    """A reward by name, with its options beside it."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
-    name: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What is passed to `rewards.load(name, **options)`."""
-        return dict(self.model_extra or {})
-
-
-Reward = Annotated[RewardSpec, BeforeValidator(lambda value: {"name": value} if isinstance(value, str) else value)]
 
 
 class _Place(_Section):
@@ -247,13 +233,30 @@ class Recipe(_Section):
     """One run. Precedence: command line > file > default."""
 
     model: Model
-    data: Data
+    data: Data = Field(description="stored preferences; with a rollout, where its rounds are kept")
+    rollout: Rollout | None = Field(None, description="own samples, round after round, in place of stored data")
     method: Method = Method()
     optim: Optim = Optim()
     train: Train = Train()
     evaluation: Evaluation = Evaluation()
     output: PathText = Field(description="folder of the run")
     push_to_hub: str | None = Field(None, description="USER/NAME to upload the weights and the model card to")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rollouts_beside_the_run(cls, data: Any) -> Any:
+        """With a rollout the data are its rounds, in the run's folder unless the recipe says where."""
+        if not isinstance(data, dict) or data.get("rollout") is None or not isinstance(data.get("data", {}), dict):
+            return data
+        return {**data, "data": {"path": f"{data.get('output')}/rollouts", **(data.get("data") or {})}}
+
+    @model_validator(mode="after")
+    def _check_rollout(self) -> Recipe:
+        if self.rollout is not None:
+            check_rollout(self)
+        elif self.method.adapter == "transition":
+            raise ValueError("method.adapter: transition takes steps of a sampler; give a rollout in place of data")
+        return self
 
     @model_validator(mode="after")
     def _check_together(self) -> Recipe:
@@ -316,3 +319,33 @@ class Recipe(_Section):
         if self.optim.warmup_steps and self.optim.schedule == "constant":
             raise ValueError("optim.warmup_steps: schedule 'constant' has no warm-up; use constant_with_warmup")
         return self
+
+
+def check_rollout(recipe: Recipe) -> None:
+    """Refuses what a rollout and the rest of a recipe cannot do together.
+
+    Raises:
+        ValueError: names the key and the fix.
+    """
+    data, method, train, rollout = recipe.data, recipe.method, recipe.train, recipe.rollout
+    assert rollout is not None
+    for key, about in type(data).model_fields.items():
+        if key not in ("path", "resolution", "cache") and getattr(data, key) != about.default:
+            raise ValueError(f"data.{key}: is of stored preferences; beside a rollout leave it out")
+    if method.adapter not in ("auto", "transition"):
+        raise ValueError(f"method.adapter: '{method.adapter}' is for stored images; a rollout takes transition (auto)")
+    for key in ("error", "noise", "prompt_dropout", "cache_reference", "beta_convention"):
+        if getattr(method, key) != type(method).model_fields[key].default:
+            raise ValueError(f"method.{key}: does not apply to the steps of a sampler; leave it out")
+    for part in method.parts:
+        if part.entry.family == "point" or method.columns or {"chosen_drift", "gold_nll"} & set(part.entry.extra):
+            raise ValueError(f"method: '{part.loss}' cannot be fed from a rollout; use d3po or another loss of pairs")
+        if part.entry.family == "list" and rollout.kind == "step_wise":
+            raise ValueError(f"method: step_wise stores best and worst, and '{part.loss}' takes lists; use clipped_dpo")
+        missing = [name for name in part.entry.options if name == "beta" and name not in (part.model_extra or {})]
+        if missing:
+            raise ValueError(f"method.beta: has no default for a rollout; D3PO has 0.1, SPO 10 ('{part.loss}')")
+    if rollout.refresh_reference is not None and method.reference == "adapters_off":
+        raise ValueError("rollout.refresh_reference: adapters_off is the base for good; leave method.reference out")
+    if train.distribution == "fsdp2" or train.one_candidate_at_a_time:
+        raise ValueError("train: fsdp2 and one_candidate_at_a_time are not for rollouts yet; leave them out")

@@ -117,7 +117,9 @@ class Method(_Section):
     terms: list[Term] = Field(
         [], description="several losses in place of one, added up: [{loss: dpo, beta: 2000}, {loss: sft, weight: 0.1}]"
     )
-    adapter: Literal["auto", "denoising", "flow"] = Field("auto", description="auto goes by the checkpoint")
+    adapter: Literal["auto", "denoising", "flow", "transition"] = Field(
+        "auto", description="auto goes by the checkpoint; transition: the steps of a rollout"
+    )
     reference: Literal["auto", "adapters_off", "frozen_adapter", "frozen_copy"] = Field(
         "auto",
         description="adapters_off: a LoRA's base; frozen_adapter: the LoRA it starts from; frozen_copy: a second model",

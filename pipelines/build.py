@@ -18,7 +18,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from mmpo import beta as beta_units
-from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenAdapter, FrozenCopy
+from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenAdapter, FrozenCopy, Transitions
 from mmpo.contracts import Adapter, Condition, Predict, Reference
 from mmpo.data.buckets import image_sizes
 from mmpo.data.cache import TensorCache
@@ -41,6 +41,7 @@ from mmpo.training.order import unit_of
 from mmpo.training.run import Run
 from mmpo.training.size_order import size_order
 from mmpo.training.terms import Term
+from pipelines.build_rollout import Feed, rollout_feed, stepper_of
 from pipelines.checks import cache_folder
 from pipelines.prepare import encode_data, make_data
 from pipelines.previews import Previews, preview_texts
@@ -100,27 +101,12 @@ def build_run(
     adapter = build_adapter(recipe, config)  # refuses a wrong combination before anything is loaded
     base = load_base(recipe, config, accelerator, pipeline, say)
     pipeline, denoiser = base.pipeline, base.denoiser
-    if opened is None:
-        with accelerator.main_process_first():
-            make_data(recipe, pipeline, base.checkpoint, say if accelerator.is_main_process else _say_nothing)
-    rows, caches = encode_data(recipe, config, pipeline, base.hashes, accelerator, resolution, say, opened=opened)
-    train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
-    held_rows = [best_and_worst(row) for row in held_rows]  # held-out preferences are of pairs, for lists too
-    if not train_rows:
-        sides = ", ".join(sorted({row.prompt.split for row in rows}))
-        raise ValueError(
-            f"data.path {recipe.data.path}: no training pairs are left; its {len(rows)} pairs are of: {sides}"
-        )
-    say(f"{len(train_rows)} training pairs, {len(held_rows)} held out{_held_out_note(recipe, held_rows)}")
+    feed = rollout_feed if recipe.rollout is not None else partial(stored_feed, opened=opened)
+    fed = feed(recipe, config, base, accelerator, resolution, folder, say)
     spread = recipe.train.distribution == "fsdp2" and accelerator.num_processes > 1
     if spread and recipe.evaluation.previews.count:
         say("no previews: with fsdp2 no process holds the weights to sample with alone")
-    order = size_order([row.size for row in train_rows], unit_of(recipe.train), recipe.train.seed)
-    if order is not None and order.waiting:
-        alone = "train.micro_batch_size: 1 lets none wait"
-        say(f"{order.waiting} training pairs wait for a later pass, since a forward is of one size ({alone})")
-    prompts = [[row.prompt.text for row in side] for side in (held_rows, train_rows)]
-    texts = [] if spread else preview_texts(recipe, *prompts)
+    texts = [] if spread else preview_texts(recipe, *fed.prompts)
     preview = Previews(pipeline, config.family, texts, recipe, folder, accelerator.autocast) if texts else None
     for part in pipeline.components.values():  # the VAE and the text encoders leave the device, and memory if ours
         if isinstance(part, nn.Module) and part is not denoiser:
@@ -139,34 +125,74 @@ def build_run(
     identity = {
         "base weights": base.weights,
         "checkpoint": base.checkpoint,
-        "training rows": content_id([_told(row) for row in train_rows]),
-        "held-out rows": content_id([row.id for row in held_rows]),
+        **fed.identity,
     }
     if base.start is not None:
         identity["starting LoRA"] = base.start.hash
-    dtype = weights_dtype(recipe)
+    dtype, bind = weights_dtype(recipe), partial(_bind, config.family, weights_dtype(recipe))
     reference = build_reference(recipe, denoiser)
     if recipe.train.compile:
         denoiser.compile()
     run = Run(
         accelerator=accelerator,
         policy=denoiser,
-        bind=partial(_bind, config.family, dtype),
+        bind=bind,
         adapter=adapter,
         reference=reference,
         terms=terms,
         scale=scale,
-        train=EncodedGroups(train_rows, caches, config.family.image_conditions, mirrored=recipe.data.flip > 0),
-        held_out=EncodedGroups(held_rows, caches, config.family.image_conditions),
-        clusters=[row.prompt.cluster for row in held_rows],
+        train=fed.train,
+        held_out=fed.held_out,
+        clusters=fed.clusters,
         dtype=torch.float64 if dtype == torch.float64 else torch.float32,
         recipe=recipe,
         folder=folder,
         identity=identity,
         preview=preview,
         reference_cache=reference_store(recipe, config, base, resolution) if recipe.method.cache_reference else None,
+        rounds=fed.rounds(bind) if fed.rounds is not None else None,
     )
     return run, type(pipeline)
+
+
+def stored_feed(
+    recipe: Recipe,
+    config: CheckpointConfig,
+    base: Base,
+    accelerator: Accelerator,
+    resolution: int,
+    folder: Path,
+    say: Say,
+    *,
+    opened: OpenPairs | None = None,
+) -> Feed:
+    """Stored preferences, made where the recipe says how, encoded once."""
+    if opened is None:
+        with accelerator.main_process_first():
+            make_data(recipe, base.pipeline, base.checkpoint, say if accelerator.is_main_process else _say_nothing)
+    rows, caches = encode_data(recipe, config, base.pipeline, base.hashes, accelerator, resolution, say, opened=opened)
+    train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
+    held_rows = [best_and_worst(row) for row in held_rows]  # held-out preferences are of pairs, for lists too
+    if not train_rows:
+        sides = ", ".join(sorted({row.prompt.split for row in rows}))
+        raise ValueError(
+            f"data.path {recipe.data.path}: no training pairs are left; its {len(rows)} pairs are of: {sides}"
+        )
+    say(f"{len(train_rows)} training pairs, {len(held_rows)} held out{_held_out_note(recipe, held_rows)}")
+    order = size_order([row.size for row in train_rows], unit_of(recipe.train), recipe.train.seed)
+    if order is not None and order.waiting:
+        alone = "train.micro_batch_size: 1 lets none wait"
+        say(f"{order.waiting} training pairs wait for a later pass, since a forward is of one size ({alone})")
+    return Feed(
+        train=EncodedGroups(train_rows, caches, config.family.image_conditions, mirrored=recipe.data.flip > 0),
+        held_out=EncodedGroups(held_rows, caches, config.family.image_conditions),
+        clusters=[row.prompt.cluster for row in held_rows],
+        identity={
+            "training rows": content_id([_told(row) for row in train_rows]),
+            "held-out rows": content_id([row.id for row in held_rows]),
+        },
+        prompts=[[row.prompt.text for row in side] for side in (held_rows, train_rows)],
+    )
 
 
 @dataclass(frozen=True)
@@ -262,6 +288,8 @@ def build_adapter(recipe: Recipe, config: CheckpointConfig) -> Adapter:
         ValueError: the recipe names another one.
     """
     method, kind = recipe.method, config.prediction_type
+    if recipe.rollout is not None:
+        return Transitions(stepper_of(recipe, config), recipe.rollout.sampling.guidance, recipe.rollout.density)
     fitting = "flow" if kind == "flow" else "denoising"
     if method.adapter not in ("auto", fitting):
         raise ValueError(
@@ -311,7 +339,8 @@ def reference_class(recipe: Recipe) -> Callable[[nn.Module], Reference] | None:
     if kind == "auto":
         if lora is None and not recipe.method.needs_reference:
             return None  # a LoRA's base costs nothing and lets the metrics compare with it; a copy would cost a model
-        kind = "frozen_copy" if lora is None else "frozen_adapter" if lora.start else "adapters_off"
+        moves = recipe.rollout is not None and recipe.rollout.refresh_reference is not None
+        kind = "frozen_copy" if lora is None else "frozen_adapter" if lora.start or moves else "adapters_off"
     return REFERENCES[kind]
 
 
@@ -343,13 +372,14 @@ def build_terms(recipe: Recipe, elements: int, device: torch.device, say: Say) -
         options = part.converted(recipe.method.beta_convention, elements)
         for name in beta_units.strengths(part.entry.options):
             scale = float(options[name]) if scale is None else scale
-            say(f"{part.loss + ' ' if several else ''}{name} {beta_units.describe(float(options[name]), elements)}")
+            said = "of mean log-densities" if recipe.rollout else beta_units.describe(float(options[name]), elements)
+            say(f"{part.loss + ' ' if several else ''}{name} {said}")
         terms.append(
             Term(
                 name=part.loss,
                 loss=partial(LOSSES[part.loss], **options),
                 family=part.entry.family,
-                extra=feeds_of(part.entry),
+                extra=feeds_of(part.entry) | ({name: name for name in part.entry.optional} if recipe.rollout else {}),
                 weight=part.weight,
                 given={name: torch.tensor(value, device=device) for name, value in part.given.items()},
                 shares={name: partial(share, **options) for name, share in SHARES.get(part.loss, {}).items()},

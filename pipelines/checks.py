@@ -37,6 +37,11 @@ def check_recipe(recipe: Recipe, *, data_is_here: bool = True) -> None:
     previews = recipe.evaluation.previews
     if previews.count and isinstance(previews.prompts, str):
         load_prompts(previews.prompts)
+    if recipe.rollout is not None:
+        for spec in recipe.rollout.rewards:
+            rewards.check(spec.name, spec.options)
+        load_prompts(recipe.rollout.prompts, recipe.rollout.limit)
+        return
     if recipe.data.make is not None:
         needs = [f"the column {name}" for name in recipe.method.columns]
         needs += [f"lists of at least {recipe.method.fewest} candidates"] if recipe.method.fewest > 2 else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -53,23 +54,10 @@ def encode_data(
     """
     data = recipe.data
     folder = cache_folder(data)
-    text_parts = [
-        name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)
-    ]
     with accelerator.main_process_first():
         caches = Caches(
             LatentCaches(folder, {"vae": hashes["vae"], "with": "time_ids"}),
-            TensorCache(
-                folder,
-                "text",
-                {
-                    "encoders": [hashes[name] for name in text_parts],
-                    "dtype": str(pipeline.dtype),
-                    "family": config.family.name,
-                    "empty is zero": bool(pipeline.config.get("force_zeros_for_empty_prompt")),
-                    **call_options(pipeline),
-                },
-            ),
+            text_cache(folder, config, pipeline, hashes),
         )
         report = ReadReport()
         opened = opened or open_pairs(data.path, **pair_options(data), **loss_needs(recipe))
@@ -109,6 +97,19 @@ def encode_data(
     if done["cut"]:
         say(f"warning: {done['cut']} prompts are longer than the text encoder takes; their ends are cut")
     return rows, caches
+
+
+def text_cache(folder: Path, config: CheckpointConfig, pipeline: Any, hashes: Mapping[str, str]) -> TensorCache:
+    """Where encoded prompts are kept, keyed by the pipeline's text encoders."""
+    parts = [name for name in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipeline, name, None)]
+    made_by = {
+        "encoders": [hashes[name] for name in parts],
+        "dtype": str(pipeline.dtype),
+        "family": config.family.name,
+        "empty is zero": bool(pipeline.config.get("force_zeros_for_empty_prompt")),
+        **call_options(pipeline),
+    }
+    return TensorCache(folder, "text", made_by)
 
 
 def _shapes_and_captions(recipe: Recipe, rows: Sequence[EncodedRow]) -> Iterator[str]:

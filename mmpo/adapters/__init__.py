@@ -3,5 +3,6 @@
 from mmpo.adapters.denoising import Denoising
 from mmpo.adapters.flow import Flow
 from mmpo.adapters.reference import AdaptersOff, FrozenAdapter, FrozenCopy
+from mmpo.adapters.transition import Transitions
 
-__all__ = ["AdaptersOff", "Denoising", "Flow", "FrozenAdapter", "FrozenCopy"]
+__all__ = ["AdaptersOff", "Denoising", "Flow", "FrozenAdapter", "FrozenCopy", "Transitions"]

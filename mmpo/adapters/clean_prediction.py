@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mmpo.contracts import Condition, Predict
+from mmpo.sampling.guidance import guided
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,9 @@ class CleanPrediction:
             noisy: [N, C, H, W].
             timesteps: [N] whole numbers in 0 .. T−1, on the CPU.
             condition, empty: per name [N, ...] of the prompts, and of the empty prompt.
-            guidance: 1 is none; then the empty prompt is not asked for.
+            guidance: up to 1 is none; then the empty prompt is not asked for.
         """
-        if guidance == 1:
-            return self.clean(model(noisy, timesteps.to(noisy.device), condition), noisy, timesteps)
-        both = {name: torch.cat([empty[name], value]) for name, value in condition.items()}
-        prediction = model(torch.cat([noisy, noisy]), torch.cat([timesteps, timesteps]).to(noisy.device), both)
-        away, toward = (prediction.float() if prediction.element_size() < 4 else prediction).chunk(2)
-        return self.clean(away + guidance * (toward - away), noisy, timesteps)
+        return self.clean(guided(model, noisy, timesteps, condition, empty, guidance), noisy, timesteps)
 
     def _levels(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         signal, sigma = (values[timesteps].to(like).view(-1, 1, 1, 1) for values in (self.signal, self.sigma))

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 
 
 class AdaptersOff:
@@ -95,6 +95,17 @@ class FrozenAdapter:
                 parameter.requires_grad_(False)
         self._frozen = [parameter for name, parameter in parameters.items() if f".{self.name}." in name]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The reference's own weights, by name."""
+        return {name: p for name, p in self._module.named_parameters() if f".{self.name}." in name}
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """The reference becomes what the policy is now."""
+        policy = dict(self._module.named_parameters())
+        for name, parameter in self.tensors().items():
+            parameter.copy_(policy[name.replace(f".{self.name}.", f".{self._policy}.")])
+
     @contextmanager
     def active(self) -> Iterator[nn.Module]:
         """The base with the LoRA as it was at the start, for as long as the context lasts."""
@@ -136,12 +147,24 @@ class FrozenCopy:
         if offload:
             module.to("cpu")  # so that the device never holds both
         self._copy = copy.deepcopy(module).requires_grad_(False).eval()
+        self._policy = module
         module.to(self._device)
 
     @property
     def copy(self) -> nn.Module:
         """The frozen model."""
         return self._copy
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The reference's own weights, by name."""
+        return dict(self._copy.named_parameters())
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """The reference becomes what the policy is now."""
+        policy = dict(self._policy.named_parameters())
+        for name, parameter in self.tensors().items():
+            parameter.copy_(policy[name])
 
     @contextmanager
     def active(self) -> Iterator[nn.Module]:

@@ -25,6 +25,17 @@ ENTRIES = {
         unit_scores=True,
         unverified="how the source breaks ties of the prediction",
     ),
+    "d3po": LossEntry(
+        "D3PO, all pairs of a group on clamped ratios",
+        "arXiv 2311.13231",
+        family="list",
+        formula="sum over i preferred to j of -log sigmoid(beta * (log r_i - log r_j)), r = clamp(exp(δ), 1 - clip, "
+        "1 + clip)",
+        options=options(beta=BETA, clip=option(0.1, below=1.0)),
+        optional={"wins": "[B, K, K] bool, whether the first is preferred to the second; else by the scores"},
+        on_surrogates="log-ratios are about 1e-4 there and no ratio reaches the clip: the clip is for the "
+        "log-densities of transitions",
+    ),
     "plackett_luce": LossEntry(
         "Plackett-Luce DPO, a whole ranking at once",
         "arXiv 2305.18290 (appendix)",

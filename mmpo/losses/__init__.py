@@ -10,7 +10,7 @@ from mmpo.losses.anchored import apo_down, apo_zero, clipped_dpo, dpop, flex_dpo
 from mmpo.losses.diffusion_only import diffusion_kto, dspo, mapo, seppo, sm_po, subject_rpo
 from mmpo.losses.divergences import chi_po, f_dpo
 from mmpo.losses.exploration import hpo, hypo, xpo
-from mmpo.losses.listwise import exo_list, lipo_lambda, pairwise_logistic, plackett_luce, pro, rank_dpo, tree_po
+from mmpo.losses.listwise import d3po, exo_list, lipo_lambda, pairwise_logistic, plackett_luce, pro, rank_dpo, tree_po
 from mmpo.losses.margins import modpo
 from mmpo.losses.odds import asft, orpo
 from mmpo.losses.outcome import oreo, oreo_value
@@ -75,6 +75,7 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
     "exo_list": exo_list,
     "tree_po": tree_po,
     "pairwise_logistic": pairwise_logistic,
+    "d3po": d3po,
     "mapo": mapo,
     "diffusion_kto": diffusion_kto,
     "dspo": dspo,

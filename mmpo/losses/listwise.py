@@ -16,7 +16,15 @@ from torch import Tensor
 from mmpo.losses.links import logistic
 from mmpo.losses.list_weights import dcg_weights, differences, lambda_weights, present_slots, win_matrix
 from mmpo.losses.sides import ratio
-from mmpo.losses.types import check_at_least, check_bool, check_list, check_positive, check_tensor, precise
+from mmpo.losses.types import (
+    check_at_least,
+    check_between,
+    check_bool,
+    check_list,
+    check_positive,
+    check_tensor,
+    precise,
+)
 
 
 def pairwise_logistic(
@@ -37,6 +45,49 @@ def pairwise_logistic(
     """
     s, labels, present = _strengths(policy, reference, scores, mask, beta)
     return _weighted_pairs(differences(s), win_matrix(labels, present).to(s.dtype))
+
+
+def d3po(
+    policy: Tensor,
+    reference: Tensor | None,
+    *,
+    scores: Tensor,
+    mask: Tensor | None = None,
+    wins: Tensor | None = None,
+    beta: float,
+    clip: float,
+) -> Tensor:
+    """D3PO on a whole group: Σ_{i ≻ j} −log σ(β·log r_i − β·log r_j), r = clamp(π/π_ref, 1 − clip, 1 + clip).
+
+    All pairs of a group come from one log-likelihood per candidate; a tie asks for nothing.
+
+    Args:
+        policy, reference: log-likelihoods [B, K]; there the mean log-density of a sampler's step over C, H, W.
+        scores: [B, K] labels; only their order counts, and only where `wins` is None.
+        mask: [B, K] bool, true where there is a candidate.
+        wins: [B, K, K] bool, whether the first is preferred to the second, where that is no order of one score
+            (Pareto dominance of several, votes).
+        beta: as in `dpo`, > 0; 0.1 in the source.
+        clip: largest distance of a ratio from 1, 0 < clip < 1; 0.1 in the source. Beyond it a candidate has gradient 0.
+    Returns:
+        [B], a sum over up to K(K − 1)/2 pairs: ln 2 times their number where policy == reference. K = 2 is
+        `clipped_dpo`.
+    References:
+        Yang et al., Using Human Feedback to Fine-tune Diffusion Models without Any Reward Model, arXiv 2311.13231, and
+        code, where a tie is the constant ln 2 and each pair of a group is forwarded anew.
+    """
+    check_positive("beta", beta)
+    check_between("clip", clip, above=0.0, below=1.0)
+    check_list(policy, _needed(reference), scores, mask, steps=False)
+    present = present_slots(scores, mask)
+    log_ratio = ratio(policy, _needed(reference)).where(present, 0).clamp(math.log1p(-clip), math.log1p(clip))
+    if wins is None:
+        wins = win_matrix(_labels(scores, log_ratio), present)
+    else:
+        check_tensor("wins", wins, policy.shape + policy.shape[1:], "whether the first is preferred to the second")
+        check_bool("wins", wins)
+        wins = wins & present.unsqueeze(-1) & present.unsqueeze(-2)
+    return _weighted_pairs(differences(beta * log_ratio), wins.to(log_ratio.dtype))
 
 
 def rank_dpo(

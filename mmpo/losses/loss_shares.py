@@ -86,6 +86,7 @@ SHARES: Mapping[str, Mapping[str, Callable[..., Tensor]]] = {
     "f_dpo": {"clamped": cut_exponents},
     "chi_po": {"clipped": clipped_logits},
     "clipped_dpo": {"clipped": clipped_ratios},
+    "d3po": {"clipped": clipped_ratios},
     "dpop": {"penalised": fallen},
     "minor_dpo": {"rejected_counts": open_gates},
     "hpo": {"clamped": cut_advantages},

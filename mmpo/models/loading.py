@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.single_file import load_single_file
@@ -107,8 +107,13 @@ def checkpoint_hash(pipeline: Any, hashes: Mapping[str, str] | None = None) -> s
 @torch.no_grad()
 def weights_hash(module: nn.Module) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of a module's state: 64 hex digits, independent of files."""
+    return tensors_hash(module.state_dict())
+
+
+def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
+    """The same of named tensors."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         value = tensor.detach().cpu().contiguous()
         digest.update(f"{name}|{value.dtype}|{list(value.shape)}|".encode())
         digest.update(value.view(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")

@@ -70,12 +70,19 @@ def gold_nll(forward: Forward) -> Tensor:
     return -forward.policy[:, 0]
 
 
+def wins(forward: Forward) -> Tensor:
+    """[B, K, K] bool: which candidates of a sampler's step are preferred to which."""
+    assert forward.batch.transition is not None
+    return forward.batch.transition.wins
+
+
 FEEDS: Mapping[str, Callable[[Forward], Tensor]] = {
     "desirable": desirable,
     "z0": z0,
     "mismatched_z0": mismatched_z0,
     "chosen_drift": chosen_drift,
     "gold_nll": gold_nll,
+    "wins": wins,
 }
 
 

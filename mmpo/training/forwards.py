@@ -68,7 +68,7 @@ class Models:
 
     def forward(self, batch: Batch, draw: Draw) -> Forward:
         """One forward of each; the policy's has a gradient."""
-        if "chosen_drift" in self.asked:
+        if self.run.reference is not None and ("chosen_drift" in self.asked or batch.transition is not None):
             ours, theirs = self._with_predictions(batch, draw)
             return replace(self.given(batch, draw, ours[0], theirs[0]), predictions=(ours[1], theirs[1]))
         # the reference first: its memory is free again when the policy's activations are kept

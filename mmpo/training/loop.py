@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from mmpo.contracts import Refreshable
 from mmpo.files import write_bytes
 from mmpo.training import snapshot
 from mmpo.training.checkpoints import load_latest, save_checkpoint
@@ -26,6 +27,7 @@ from mmpo.training.metrics import Console, MetricsLog
 from mmpo.training.optim import build_optimizer, learning_rate, set_learning_rate
 from mmpo.training.order import Plan, unit_of
 from mmpo.training.reference_cache import prepare_reference
+from mmpo.training.rounds import MOST_EMPTY, Round, Rounds, Waiting, steps_of
 from mmpo.training.run import HoldsCopy, Run
 from mmpo.training.sharding import gather, like, shard, whole
 from mmpo.training.size_order import size_order
@@ -79,17 +81,11 @@ class Trainer:
                 f"train.micro_batch_size: a forward has {micro} group, and the loss needs {fewest}, since it compares "
                 "with other groups' prompts; raise train.batch_size or this (diffusion_kto does without)"
             )
-        self._plan = Plan(
-            groups=len(run.train),
-            batch_size=recipe.train.batch_size,
-            micro_batch_size=micro,
-            rank=accelerator.process_index,
-            processes=accelerator.num_processes,
-            seed=recipe.train.seed,
-            by_size=size_order(run.train.sizes, unit_of(recipe.train), recipe.train.seed),
-        )
+        self._micro = micro
+        self._round = Round()
+        self._plan = self._plan_of(recipe.train.seed) if run.rounds is None else None
         cached = run.reference_cache is not None
-        self._cached = prepare_reference(run, self._plan) if cached else None  # before the policy moves
+        self._cached = prepare_reference(run, self._plan) if cached and self._plan else None  # before the policy moves
         self._module, self._optimizer = self._distribute()
         self._ema = MovingAverage(self._parameters, recipe.train.ema) if recipe.train.ema else None
         self._guard = CollapseGuard(recipe.evaluation.guard)
@@ -100,6 +96,19 @@ class Trainer:
         self._module.train()
         self._evidence = Evidence(run, fresh=self._step == 0) if len(run.held_out) else None
         self.outcome = Outcome(steps=self._step, weights_step=self._step)
+
+    def _plan_of(self, seed: int | str) -> Plan:
+        """How the batches of the groups at hand are split."""
+        train, accelerator, groups = self._run.recipe.train, self._run.accelerator, self._run.train
+        return Plan(
+            groups=len(groups),
+            batch_size=train.batch_size,
+            micro_batch_size=self._micro,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+            seed=seed,
+            by_size=size_order(groups.sizes, unit_of(train), train.seed),
+        )
 
     def _distribute(self) -> tuple[nn.Module, Any]:
         """(the policy, the optimiser) as the processes share them."""
@@ -139,6 +148,8 @@ class Trainer:
                 if self._evidence is not None:
                     self._evaluate(log, console)
             while self._step < steps and self.outcome.stopped is None:
+                if run.rounds is not None:
+                    self._next_round(run.rounds, log, console)
                 began = time.monotonic()
                 metrics = self._one_step()
                 self._after_step(metrics, time.monotonic() - began, log, console)
@@ -150,11 +161,55 @@ class Trainer:
         gather(run.policy)
         return self.outcome
 
+    def _next_round(self, rounds: Rounds, log: MetricsLog, console: Console) -> None:
+        """Before a step: the groups of its round are at hand.
+
+        Raises:
+            Waiting: the round needs people; a checkpoint is written.
+            ValueError: one round after another gives nothing to train on.
+        """
+        if self._plan is not None and not self._round.is_over(self._step):
+            return
+        run, train, empty = self._run, self._run.recipe.train, 0
+        assert run.recipe.rollout is not None
+        while True:
+            if self._round.is_over(self._step):
+                self._round = self._round.following(self._step)
+                self._refresh(run.recipe.rollout.refresh_reference)
+            try:
+                found = rounds.gather(self._round.number, run.policy, self._round.identity)
+            except Waiting:
+                self._save(even_if_saved=True)
+                raise
+            new = self._round.identity is None
+            count = steps_of(len(found.groups), run.recipe.rollout.passes, train.batch_size)
+            self._round = replace(self._round, count=count, identity=found.identity)
+            console.say(f"round {self._round.number}: {found.note}")
+            if new:
+                log.write(self._step, {"rollout/round": self._round.number, **found.metrics})
+            if count:
+                break
+            if (empty := empty + 1) == MOST_EMPTY:
+                raise ValueError(
+                    f"rollout: {empty} rounds in a row gave nothing to train on ({found.note}); the candidates tie or "
+                    "lie within rollout.threshold: lower it, raise rollout.candidates, or take a finer reward"
+                )
+        run.train = found.groups
+        self._plan = self._plan_of(f"{train.seed}/round {self._round.number}")
+
+    def _refresh(self, every: int | None) -> None:
+        reference = self._run.reference
+        if every is not None and self._round.number % every == 0:
+            assert isinstance(reference, Refreshable)
+            reference.refresh()
+
     def _one_step(self) -> dict[str, float]:
         run = self._run
+        assert self._plan is not None
         rate = learning_rate(self._step, run.recipe.train.steps, run.recipe.optim)
         set_learning_rate(self._optimizer, rate)
-        sums = forward_backward(run, self._module, self._plan.micro_batches(self._step), self._cached)
+        micro = self._plan.micro_batches(self._step - self._round.first)
+        sums = forward_backward(run, self._module, micro, self._cached)
         norm = update(run, self._optimizer, list(self._parameters.values()))
         if self._ema is not None:
             self._ema.update(self._parameters, self._step)
@@ -166,7 +221,7 @@ class Trainer:
             **dict(zip(names, means.tolist(), strict=True)),
             "grad_norm": norm,
             "learning_rate": rate,
-            "epoch": self._plan.epoch(self._step),
+            "epoch": self._plan.epoch(self._step - self._round.first),
         }
 
     def _after_step(self, metrics: Mapping[str, float], seconds: float, log: MetricsLog, console: Console) -> None:
@@ -275,12 +330,12 @@ class Trainer:
             )
         return None
 
-    def _save(self) -> None:
+    def _save(self, *, even_if_saved: bool = False) -> None:
         run = self._run
-        if self._saved_step == self._step:
+        if self._saved_step == self._step and not even_if_saved:
             return
         self._saved_step = self._step
-        state = snapshot.take(run, self._optimizer, self._ema, self._guard, self._step)
+        state = snapshot.take(run, self._optimizer, self._ema, self._guard, self._step, self._round)
         if run.accelerator.is_main_process:
             save_checkpoint(run.folder, state, keep=run.recipe.train.keep_checkpoints)
         run.accelerator.wait_for_everyone()
@@ -292,7 +347,7 @@ class Trainer:
         if checkpoint is None:
             reasons = "".join(f"\n  {reason}" for reason in refused)
             raise ValueError(f"--resume: no usable checkpoint in {run.folder}; start without --resume{reasons}")
-        snapshot.put_back(run, self._optimizer, self._ema, self._guard, checkpoint)
+        self._round = snapshot.put_back(run, self._optimizer, self._ema, self._guard, checkpoint)
         self._messages.append(f"resumed after step {checkpoint.step}")
         return checkpoint.step
 

@@ -28,7 +28,7 @@ class Plan:
         batch_size: groups per optimiser step, over all processes and accumulation.
         micro_batch_size: groups per forward and process.
         rank, processes: of this process.
-        seed: of the order.
+        seed: of the order; a round of own samples has a name of its own.
         by_size: the order where images are of several sizes; its unit is a multiple of `micro_batch_size`.
     """
 
@@ -37,7 +37,7 @@ class Plan:
     micro_batch_size: int
     rank: int
     processes: int
-    seed: int
+    seed: int | str
     by_size: SizeOrder | None = None
 
     def __post_init__(self) -> None:
@@ -89,5 +89,5 @@ def unit_of(train: Train) -> int:
 
 
 @lru_cache(maxsize=4)
-def _permutation(seed: int, epoch: int, size: int) -> list[int]:
+def _permutation(seed: int | str, epoch: int, size: int) -> list[int]:
     return permutation(f"order/{seed}/{epoch}", size)

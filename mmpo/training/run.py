@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mmpo.contracts import Adapter, Predict, Reference
 from mmpo.recipe import Recipe
 from mmpo.training.heldout import Groups
+from mmpo.training.rounds import Rounds
 from mmpo.training.terms import Term
 
 Preview = Callable[[nn.Module, int], NDArray[np.uint8]]
@@ -70,6 +71,7 @@ class Run:
         folder: of the run.
         identity: hashes that a resume must find unchanged: base weights, training rows, held-out rows.
         reference_cache: keeps the reference's log-likelihoods, where the recipe wants them computed once.
+        rounds: own samples, which take the place of `train` round after round; None: `train` stays.
         preview: draws the policy's samples, or None; called on the main process alone.
     """
 
@@ -89,6 +91,7 @@ class Run:
     identity: Mapping[str, Any]
     reference_cache: Store | None = None
     preview: Preview | None = None
+    rounds: Rounds | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name."""

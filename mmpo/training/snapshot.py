@@ -12,10 +12,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from mmpo.contracts import Refreshable
 from mmpo.training.checkpoints import Checkpoint
 from mmpo.training.ema import MovingAverage
 from mmpo.training.guard import CollapseGuard
 from mmpo.training.optimizer_state import pack, unpack
+from mmpo.training.rounds import Round
 from mmpo.training.run import Run
 from mmpo.training.sharding import like, whole
 
@@ -41,14 +43,16 @@ RESUMABLE_CHANGES = (
 )
 
 
-def take(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGuard, step: int) -> Checkpoint:
-    """The state after `step` steps. Every process calls it; the random states of all are in the result."""
+def take(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGuard, step: int, at: Round) -> Checkpoint:
+    """The state after `step` steps, in round `at`; with the random states of all processes, each of which calls it."""
     weights = whole({name: p.detach() for name, p in run.parameters().items()})
     inner = getattr(optimizer, "optimizer", optimizer)
     optimizer_tensors, optimizer_rest = pack(inner)
     tensors: dict[str, Mapping[str, Tensor]] = {"weights": weights, "optimizer": whole(optimizer_tensors)}
     if ema is not None:
         tensors["ema"] = whole(ema.shadow)
+    if _refreshes(run) and isinstance(run.reference, Refreshable):
+        tensors["reference"] = whole({name: p.detach() for name, p in run.reference.tensors().items()})
     tensors["random"], python_random = random_states(run.accelerator)
     scaler = run.accelerator.scaler
     return Checkpoint(
@@ -60,14 +64,17 @@ def take(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGua
             "scaler": scaler.state_dict() if scaler is not None else None,
             "python_random": python_random,
             "identity": dict(run.identity),
+            "round": at.state(),
             "recipe": run.recipe.model_dump(mode="json"),
         },
     )
 
 
 @torch.no_grad()
-def put_back(run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGuard, checkpoint: Checkpoint) -> None:
-    """Restores a checkpoint into the run's parts.
+def put_back(
+    run: Run, optimizer: Any, ema: MovingAverage | None, guard: CollapseGuard, checkpoint: Checkpoint
+) -> Round:
+    """Restores a checkpoint into the run's parts; the round that it was in.
 
     Raises:
         ValueError: the checkpoint is of another recipe, other data or other base weights; names what differs.
@@ -88,7 +95,16 @@ def put_back(run: Run, optimizer: Any, ema: MovingAverage | None, guard: Collaps
     guard.restore(checkpoint.state["guard"])
     if run.accelerator.scaler is not None and checkpoint.state["scaler"] is not None:
         run.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
+    if _refreshes(run) and isinstance(run.reference, Refreshable):
+        kept = checkpoint.tensors["reference"]
+        for name, parameter in run.reference.tensors().items():
+            parameter.copy_(like(kept[name].to(parameter.device), parameter))
     restore_random(run.accelerator, checkpoint)
+    return Round(**checkpoint.state["round"]) if "round" in checkpoint.state else Round()
+
+
+def _refreshes(run: Run) -> bool:
+    return run.recipe.rollout is not None and run.recipe.rollout.refresh_reference is not None
 
 
 def check_same(

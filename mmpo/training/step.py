@@ -19,6 +19,7 @@ from mmpo.training.run import Run
 from mmpo.training.sharding import whole
 from mmpo.training.terms import as_pair
 from mmpo.training.terms import total as total_loss
+from mmpo.training.transition_metrics import of_transitions
 
 
 def forward_backward(
@@ -51,7 +52,8 @@ def forward_backward(
                 run.accelerator.backward(loss / len(micro))
         policy, reference = as_pair(both.policy, batch.mask), both.reference
         against = as_pair(reference, batch.mask) if reference is not None else None
-        for name, value in (metrics | _metrics(run, loss, policy, against)).items():
+        told = _metrics(run, loss, policy, against) if batch.transition is None else of_transitions(run, both, loss)
+        for name, value in (metrics | told).items():
             total[name] = total.get(name, torch.zeros_like(value)) + value / len(micro)
     return total
 

@@ -1,0 +1,1 @@
+"""Trajectories with their log-densities, and SPO's step-wise resampler."""

@@ -1,0 +1,235 @@
+"""A round of own samples: prompts, sampling in chunks shared by the processes, scores, and the stored result."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from mmpo.adapters.draws import generator
+from mmpo.contracts import Predict
+from mmpo.data.cache import TensorCache
+from mmpo.data.rollouts import RolloutGroups, Row
+from mmpo.data.shards import mark_done, read_done
+from mmpo.files import write_json
+from mmpo.models.loading import tensors_hash
+from mmpo.records import Prompt, content_id
+from mmpo.rollout_recipe import Rollout
+from mmpo.sampling.chains import Prompts, Sampler
+from mmpo.sampling.comparisons import dominance
+from mmpo.sampling.stepper import Stepper, trainable_steps
+from mmpo.training.rounds import Gathered
+from mmpo.training.shuffle import permutation
+from pipelines.rollout_chunks import Chunk, chunks_of
+
+ABOUT = "about.json"
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What a round is made with.
+
+    Args:
+        accelerator: devices and processes.
+        spec: the recipe's section.
+        seed: of the run.
+        prompts: all of them.
+        stepper: the sampler's maths.
+        bind: module -> `predict`.
+        make: samples and scores a chunk of prompts; see `pipelines.rollout_chunks`.
+        texts: encoded prompts.
+        further: conditions besides the prompt's.
+        folder: of all rounds.
+        made_by: hashes of the checkpoint and of what else decides the samples.
+        visit: around the sampling, such as the VAE on the device.
+    """
+
+    accelerator: Accelerator
+    spec: Rollout
+    seed: int
+    prompts: Sequence[Prompt]
+    stepper: Stepper
+    bind: Callable[[nn.Module], Predict]
+    make: Callable[[Chunk, Sampler, Prompts], Mapping[str, Any]]
+    texts: TensorCache
+    further: Mapping[str, Tensor]
+    folder: Path
+    made_by: Mapping[str, Any]
+    visit: Callable[[], AbstractContextManager[None]]
+
+
+class OwnRounds:
+    """Rounds of the policy's own samples; see `mmpo.training.rounds.Rounds`."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    def gather(self, number: int, policy: nn.Module, identity: str | None) -> Gathered:
+        """See `Rounds.gather`."""
+        studio = self._studio
+        if studio.spec.stored is not None:
+            folder = stored_round(Path(studio.spec.stored), number)
+            return self._read(number, folder, self._stored_identity(folder))
+        folder = studio.folder / f"round-{number:05d}"
+        if identity is None:
+            identity = self._identity(number, policy)
+            if (read_done(folder) or {}).get("settings") != {"identity": identity}:
+                self._sample(number, policy, folder, identity)
+        elif (read_done(folder) or {}).get("settings") != {"identity": identity}:
+            raise ValueError(
+                f"--resume: {folder} is not the round that the checkpoint was trained on; put that folder back, or "
+                "start a new output folder"
+            )
+        return self._read(number, folder, identity)
+
+    def _stored_identity(self, folder: Path) -> str:
+        """The identity of a round of another run, after seeing that it was sampled as this recipe says."""
+        about = json.loads((folder / ABOUT).read_text())
+        for name, value in self._sampled_as().items():
+            if about["sampled as"].get(name) != value:
+                raise ValueError(
+                    f"rollout.stored {folder}: was sampled with {name} {about['sampled as'].get(name)!r}, and this "
+                    f"recipe has {value!r}; the log-densities would be of another sampler"
+                )
+        return str(about["identity"])
+
+    def _sampled_as(self) -> dict[str, Any]:
+        """What a round's log-densities depend on besides the policy."""
+        spec = self._studio.spec
+        return {
+            "sampling": spec.sampling.model_dump(exclude={"batch_size"}),
+            "density": spec.density,
+            "kind": spec.kind,
+            "checkpoint": self._studio.made_by["checkpoint"],
+            "resolution": self._studio.made_by["resolution"],
+        }
+
+    def _identity(self, number: int, policy: nn.Module) -> str:
+        trained = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
+        free = {"passes", "keep_rounds", "refresh_reference", "on_bad_reward", "train_steps", "stored"}
+        spec = self._studio.spec.model_dump(mode="json", exclude=free)
+        texts = [prompt.text for prompt in self.prompts_of(number)]
+        return content_id("round", number, spec, self._studio.seed, tensors_hash(trained), texts, self._studio.made_by)
+
+    def prompts_of(self, number: int) -> list[Prompt]:
+        """The prompts of a round: a piece of an endless sequence of permutations."""
+        studio, wanted = self._studio, []
+        count = len(studio.prompts)
+        for place in range(number * studio.spec.prompts_per_round, (number + 1) * studio.spec.prompts_per_round):
+            epoch, position = divmod(place, count)
+            wanted.append(studio.prompts[_order(f"rollout/{studio.seed}/{epoch}", count)[position]])
+        return wanted
+
+    def _sample(self, number: int, policy: nn.Module, folder: Path, identity: str) -> None:
+        """Fills the round's folder; chunks that are there of this very policy are kept."""
+        studio = self._studio
+        accelerator = studio.accelerator
+        if accelerator.is_main_process:
+            about = folder / ABOUT
+            if folder.is_dir() and (not about.is_file() or json.loads(about.read_text())["identity"] != identity):
+                shutil.rmtree(folder)  # an interrupted round of other weights
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(about, {"identity": identity, "round": number, "sampled as": self._sampled_as()})
+            for old in sorted(studio.folder.glob("round-*"))[: -studio.spec.keep_rounds]:
+                shutil.rmtree(old)
+        accelerator.wait_for_everyone()
+        training = policy.training
+        policy.eval()
+        try:
+            with torch.no_grad(), studio.visit(), accelerator.autocast():
+                sampler = Sampler(
+                    studio.bind(policy),
+                    studio.stepper,
+                    studio.spec.sampling.guidance,
+                    studio.spec.density,
+                    studio.seed,
+                    number,
+                )
+                for chunk in chunks_of(folder, self.prompts_of(number), studio.spec)[
+                    accelerator.process_index :: accelerator.num_processes
+                ]:
+                    if not chunk.marker.is_file():
+                        write_json(chunk.marker, dict(studio.make(chunk, sampler, self._conditions(chunk))))
+        finally:
+            policy.train(training)
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            mark_done(folder, {"identity": identity}, {})
+        accelerator.wait_for_everyone()
+
+    def _conditions(self, chunk: Chunk) -> Prompts:
+        studio = self._studio
+        device = studio.accelerator.device
+        rows = [studio.texts.get(prompt.text) | dict(studio.further) for prompt in chunk.prompts]
+        said = {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
+        return Prompts(chunk.ids, said, {name: value.to(device) for name, value in studio.texts.get("").items()})
+
+    def _read(self, number: int, folder: Path, identity: str) -> Gathered:
+        """The groups of a stored round, and what it says."""
+        studio = self._studio
+        groups = RolloutGroups(
+            sorted(folder.glob("chunk-*.safetensors")),
+            studio.texts,
+            _by_scores,
+            partial(self._steps, number),
+            studio.further,
+        )
+        counts: Counter[str] = Counter()
+        sums: dict[str, list[float]] = {}
+        for file in sorted(folder.glob("chunk-*.json")):
+            told = json.loads(file.read_text())
+            counts.update(told["counts"])
+            for name, values in told["scores"].items():
+                sums.setdefault(name, []).extend(values)
+        metrics = {f"rollout/{name}": float(np.mean(values)) for name, values in sums.items() if values}
+        metrics |= {
+            "rollout/groups": float(len(groups)),
+            "rollout/ties": float(groups.ties),
+            **{f"rollout/{name}": float(value) for name, value in counts.items()},
+        }
+        means = "  ".join(f"{name} {np.mean(values):.4g}" for name, values in sums.items() if values)
+        left = "".join(f", {value} {name}" for name, value in counts.items() if value and name != "images")
+        note = f"{means}  ({groups.comparisons} comparisons, {groups.ties} ties{left}; {len(groups)} steps to train on)"
+        return Gathered(groups, identity, metrics, note)
+
+    def _steps(self, number: int, row: Row, count: int) -> list[int]:
+        """The steps of a comparison that are trained: those with a density, and of them as many as the recipe says."""
+        able = set(trainable_steps(self._studio.stepper))
+        steps = [step for step in range(count) if row.first + step in able]
+        wanted = self._studio.spec.train_steps
+        if wanted is None or wanted >= len(steps):
+            return steps
+        random = generator(self._studio.seed, row.id, number, "trained steps")
+        return sorted(steps[place] for place in torch.randperm(len(steps), generator=random)[:wanted].tolist())
+
+
+def stored_round(folder: Path, number: int) -> Path:
+    """The finished round of another run that stands for round `number`; they are gone through again and again.
+
+    Raises:
+        ValueError: none is there.
+    """
+    rounds = [found for found in sorted(folder.glob("round-*")) if read_done(found) is not None]
+    if not rounds:
+        raise ValueError(f"rollout.stored {folder}: no finished rounds in it; give the folder `rollouts` of a run")
+    return rounds[number % len(rounds)]
+
+
+@lru_cache(maxsize=2)
+def _order(name: str, count: int) -> list[int]:
+    return permutation(name, count)
+
+
+def _by_scores(row: Row, scores: Tensor) -> Tensor:
+    return dominance(scores.unsqueeze(1))[0]
