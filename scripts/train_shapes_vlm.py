@@ -65,12 +65,15 @@ def main() -> None:
     parser.add_argument("--weights", help="folder to ship or evaluate; default: the stage train's, or the shipped one")
     parser.add_argument("--split", default="tune", choices=("train", "tune", "test"))
     parser.add_argument("--renders", type=int, default=1, help="pictures a scene in evaluate")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the order of pictures and of what is asked and answered"
+    )
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     for stage in args.stages:
         if stage == "train":
-            vlm_export.save(vlm.train(args.run, steps=args.steps), args.run / "model")
+            vlm_export.save(vlm.train(args.run, steps=args.steps, seed=args.seed), args.run / "model")
         elif stage == "ship":
             ship(Path(args.weights or args.run / "model"))
         else:
