@@ -17,7 +17,7 @@ from mmpo.shapes.making.vlm_data import IMAGE_TOKENS, Batch, Packer, Pictures, p
 from mmpo.shapes.making.vlm_tokenizer import IMAGE, LONGEST, PATCH, tokenizer
 
 WIDTH = 128
-STEPS = 3000
+STEPS = 1300
 PICTURES = 32  # of a batch, with eight questions each
 VARIANTS = 40
 

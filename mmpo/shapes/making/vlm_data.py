@@ -20,7 +20,7 @@ from mmpo.shapes.questions import GENERAL, Question, askable
 from mmpo.shapes.render import render
 
 IMAGE_TOKENS = 16
-SPOILT = 0.06  # share of pictures of which only the number is asked
+SPOILT = 0.12  # share of pictures of which only the number is asked
 ROUND = ("describe", "describe", "describe", "exists", "exists", "related", "any", "any")
 
 
