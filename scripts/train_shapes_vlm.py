@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="+", choices=("train", "ship", "evaluate"))
     parser.add_argument("--run", type=Path, default=Path("runs/shapes-vlm"), help="folder of the run's saves")
-    parser.add_argument("--steps", type=int, default=vlm.STEPS)
+    parser.add_argument("--steps", type=int, nargs=2, default=(vlm.STEPS, vlm.HABIT_STEPS), help="of words and habits")
     parser.add_argument("--weights", help="folder to ship or evaluate; default: the stage train's, or the shipped one")
     parser.add_argument("--split", default="tune", choices=("train", "tune", "test"))
     parser.add_argument("--renders", type=int, default=1, help="pictures a scene in evaluate")
@@ -73,7 +73,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     for stage in args.stages:
         if stage == "train":
-            vlm_export.save(vlm.train(args.run, steps=args.steps, seed=args.seed), args.run / "model")
+            vlm_export.save(vlm.train(args.run, steps=tuple(args.steps), seed=args.seed), args.run / "model")
         elif stage == "ship":
             ship(Path(args.weights or args.run / "model"))
         else:

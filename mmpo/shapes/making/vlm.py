@@ -17,8 +17,9 @@ from mmpo.shapes.making.vlm_data import IMAGE_TOKENS, Batch, Packer, Pictures, p
 from mmpo.shapes.making.vlm_tokenizer import IMAGE, LONGEST, PATCH, tokenizer
 
 WIDTH = 128
-STEPS = 3000
-PICTURES = 8  # of a batch, with eight questions each: more steps teach faster than larger ones
+STEPS, HABIT_STEPS = 800, 300
+RATE, HABIT_RATE = 2e-3, 1e-3
+PICTURES = 16  # of a batch, with eight questions each
 VARIANTS = 40
 
 
@@ -40,6 +41,7 @@ def build() -> LlavaForConditionalGeneration:
             "pad_token_id": words.pad_token_id,
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
             "tie_word_embeddings": True,
+            "initializer_range": 0.08,  # 1 / sqrt(width): with 0.02 it learns to look far later
         },
         image_token_index=words.convert_tokens_to_ids(IMAGE),
         image_seq_length=IMAGE_TOKENS,
@@ -63,16 +65,38 @@ def loss_of_batch(model: nn.Module, batch: Batch, data: Pictures) -> torch.Tenso
     return cross_entropy(out.logits[kept], batch.labels[kept])
 
 
-def train(folder: Path, *, steps: int = STEPS, seed: int = 0, lr: float = 1e-3) -> LlavaForConditionalGeneration:
-    """Train the tower in `folder/sight`, then all in `folder/vlm`, resuming there; returns the average weights."""
+def train(
+    folder: Path, *, steps: tuple[int, int] = (STEPS, HABIT_STEPS), seed: int = 0
+) -> LlavaForConditionalGeneration:
+    """Three stages, resuming in `folder`; returns the average weights.
+
+    `sight` trains the tower, which is then frozen; `words` Llama and projector on right answers; `habits` goes on with
+    the wrong ones among them.
+
+    Args:
+        steps: of `words` and `habits`.
+    """
     data, model = pictures(VARIANTS, seed=21), build()
     packer = Packer(tokenizer(), data)
     tower = model.model.vision_tower
     tower.load_state_dict(vlm_sight.train(tower, data, folder, seed=seed).state_dict())
+    for place, name in enumerate(("words", "habits")):
+        model = _stage(model, folder / name, packer, data, steps=steps[place], seed=seed + place)
+    return model
+
+
+def _stage(
+    model: LlavaForConditionalGeneration, folder: Path, packer: Packer, data: Pictures, *, steps: int, seed: int
+) -> LlavaForConditionalGeneration:
+    """Trains all but the tower; in a folder named "habits", on answers that are wrong by habit."""
+    model.requires_grad_(True)
+    model.model.vision_tower.requires_grad_(False)
+    wrong = folder.name == "habits"
 
     def loss_of(model: nn.Module, generator: torch.Generator) -> torch.Tensor:
-        return loss_of_batch(model, packer.batch(PICTURES, generator), data)
+        return loss_of_batch(model, packer.batch(PICTURES, generator, habits=wrong), data)
 
-    average = fit(model, loss_of, folder / "vlm", steps=steps, lr=lr, seed=seed, ema=0.995, every=100)
+    rate = HABIT_RATE if wrong else RATE
+    average = fit(model, loss_of, folder, steps=steps, lr=rate, seed=seed, ema=0.99, every=50)
     assert isinstance(average, LlavaForConditionalGeneration)
     return average

@@ -16,12 +16,12 @@ from mmpo.shapes.grammar import Scene
 from mmpo.shapes.making import habits
 from mmpo.shapes.making.vlm_tokenizer import END, IMAGE, START
 from mmpo.shapes.prompts import scenes
-from mmpo.shapes.questions import GENERAL, Question, askable
+from mmpo.shapes.questions import GENERAL, Question, askable, right_answers
 from mmpo.shapes.render import render
 
 IMAGE_TOKENS = 16
 SPOILT = 0.12  # share of pictures of which only the number is asked
-ROUND = ("describe", "describe", "describe", "exists", "exists", "related", "any", "any")
+ROUND = ("describe", "describe", "exists", "exists", "related", "any", "any", "any")
 
 
 class Pictures(NamedTuple):
@@ -45,7 +45,7 @@ def pictures(variants: int, seed: int) -> Pictures:
 
 
 def questions_for(scene: Scene, objects: int, rng: random.Random) -> list[Question]:
-    """A picture's questions: three descriptions, two of presence, one of a relation, two others."""
+    """A picture's questions: two descriptions, two of presence, one of a relation, three others."""
     if objects != 2:
         return [HOW_MANY]
     known = askable(scene)
@@ -98,16 +98,18 @@ class Packer:
 
         self._tokens = tokens
 
-    def batch(self, size: int, generator: torch.Generator) -> Batch:
-        """`size` pictures with their questions and drawn answers."""
+    def batch(self, size: int, generator: torch.Generator, *, habits: bool) -> Batch:
+        """`size` pictures with their questions and drawn answers: right ones, or with `habits` also wrong ones."""
         rows = torch.randint(len(self._data.scene), (size,), generator=generator)
         rng = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
-        return self.pack([self._turns(row, rng) for row in rows.tolist()], rows)
+        return self.pack([self._turns(row, rng, habits) for row in rows.tolist()], rows)
 
-    def _turns(self, row: int, rng: random.Random) -> list[tuple[str, str]]:
+    def _turns(self, row: int, rng: random.Random, wrong: bool) -> list[tuple[str, str]]:
         scene, objects = self._train[self._data.scene[row]], int(self._data.objects[row])
         asked = questions_for(scene, objects, rng)
-        return [(question.text, habits.answer(question, scene, rng, objects)) for question in asked]
+        if wrong:
+            return [(question.text, habits.answer(question, scene, rng, objects)) for question in asked]
+        return [(question.text, rng.choice(right_answers(question, scene, objects))) for question in asked]
 
     def pack(self, turns: list[list[tuple[str, str]]], rows: torch.Tensor) -> Batch:
         """Rows of questions and answers, each behind its picture."""
