@@ -17,9 +17,14 @@ COMPUTED: dict[str, str] = {
     "z0": "the mean log-ratio over one forward of all processes, not below 0",
     "mismatched_z0": "the same of candidates under other groups' prompts: one more forward of both models",
     "chosen_drift": "from the predictions of the policy and the reference",
+    "online": "the candidates of a rollout, which are the policy's own samples",
+    "online_reference": "the same under the reference",
     "gold_nll": "the best of three or more ranked candidates; the second is then the chosen, the last the rejected",
 }
 """What the loop computes."""
+
+OF_ROLLOUTS = ("online", "online_reference")
+"""Those of them that a recipe has with a rollout alone."""
 
 COLUMNS: dict[str, ExtraColumn] = {
     "margins": ExtraColumn("numbers"),
@@ -39,8 +44,6 @@ ABSENT: dict[str, str] = {
     "previous_chosen": "the policy of an earlier round beside the reference, and recipes have one reference so far",
     "previous_rejected": "the policy of an earlier round beside the reference",
     "reference_sample": "a sample that the reference made during training, and recipes read stored candidates so far",
-    "online": "samples drawn from the policy during training, and recipes read stored candidates so far",
-    "online_reference": "samples drawn from the policy during training",
 }
 """Why a run cannot give the others."""
 

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from mmpo.loss_feeds import feeds_of
+from mmpo.loss_feeds import OF_ROLLOUTS, feeds_of
 from mmpo.recipe_method import Method, Term
 from mmpo.recipe_section import Decay, Fraction, NonNegative, Number, PathText, Positive, _Section
 from mmpo.rollout_recipe import Reward, RewardSpec, Rollout
+from mmpo.validation_recipe import Validation
 
 __all__ = ["Method", "Recipe", "Reward", "RewardSpec", "Term"]
 
@@ -216,6 +217,7 @@ class Evaluation(_Section):
     draws: Positive = Field(2, description="noise draws per pair and timestep band")
     guard: Guard = Guard()
     previews: Previews = Previews()
+    validation: Validation | None = Field(None, description="samples while training, scored, with alarms")
     prompts: PathText | None = Field(
         None, description="shapes/tune, shapes/test, a text file with a prompt a line, or a benchmark's prompts"
     )
@@ -256,6 +258,11 @@ class Recipe(_Section):
             check_rollout(self)
         elif self.method.adapter == "transition":
             raise ValueError("method.adapter: transition takes steps of a sampler; give a rollout in place of data")
+        elif online := [part.loss for part in self.method.parts if set(OF_ROLLOUTS) & set(feeds_of(part.entry))]:
+            raise ValueError(
+                f"method.loss: '{online[0]}' needs samples drawn from the policy during training; give a rollout in "
+                "place of data"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ def recipe_schema() -> dict[str, Any]:
     """
     schema = _with_standard_bounds(Recipe.model_json_schema())
     schema = _with_rewards_by_name(schema)
+    _stored_or_own(schema)
     for section in ("Method", "Term"):
         node = schema["$defs"][section]
         node["additionalProperties"] = False
@@ -40,6 +41,14 @@ def recipe_schema() -> dict[str, Any]:
         "title": "mmpo recipe",
         "description": "One run of mmpo; an unknown key is an error.",
     }
+
+
+def _stored_or_own(schema: dict[str, Any]) -> None:
+    """A recipe names its data, or a rollout that makes them: beside one, data.path has a default."""
+    schema["required"].remove("data")
+    schema["$defs"]["Data"]["required"].remove("path")
+    named = {"required": ["data"], "properties": {"data": {"required": ["path"]}}}
+    schema["anyOf"] = [named, {"required": ["rollout"], "properties": {"rollout": {"type": "object"}}}]
 
 
 def schema_json(command: str = "train") -> str:

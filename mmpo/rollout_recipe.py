@@ -60,6 +60,9 @@ class Rollout(_Section):
     labels: Literal["rewards", "votes"] = Field(
         "rewards", description="votes: each round stops for `mmpo vote`, and `mmpo train --resume` goes on"
     )
+    votes: PathText | None = Field(
+        None, description="what `mmpo vote` wrote, for labels: votes; default: the folder `votes` of each round"
+    )
     density: Literal["mean", "sum"] = Field(
         "mean", description="of a step's log-density over the latent's dimensions; the sources take the mean"
     )
@@ -82,7 +85,9 @@ class Rollout(_Section):
     on_bad_reward: Literal["skip", "error"] = Field(
         "error", description="a reward that fails: skip leaves its prompt out, counted and named"
     )
-    keep_rounds: Positive = Field(2, description="stored rounds that stay on disk, the newest")
+    keep_rounds: Positive = Field(
+        2, description="stored rounds that stay on disk, the newest, and those of checkpoints; with votes all do"
+    )
     stored: PathText | None = Field(
         None, description="rollouts of another run of the same checkpoint (its folder `rollouts`), in place of sampling"
     )
@@ -94,10 +99,12 @@ class Rollout(_Section):
                 "sampling.eta: 0 makes the sampler an ODE, whose steps have no density to train on; use above 0 (1 for "
                 "diffusion, 0.7 for flow), or train on stored pairs (data in place of rollout)"
             )
-        if self.labels == "rewards" and not self.rewards and self.stored is None:
+        if self.labels == "rewards" and not self.rewards:
             raise ValueError("rewards: name what decides between candidates, or set labels: votes")
         if self.labels == "votes" and (self.rewards or self.kind == "step_wise"):
             raise ValueError("labels: votes are for whole trajectories, without rewards; leave rewards and kind out")
+        if self.votes is not None and self.labels != "votes":
+            raise ValueError("votes: is for labels: votes; set that, or leave votes out")
         if self.kind == "step_wise" and len(self.rewards) > 1:
             raise ValueError("rewards: step_wise compares by one reward; several can be one ensemble")
         if self.kind == "step_wise" and self.first_step >= self.sampling.steps:

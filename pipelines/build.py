@@ -45,6 +45,7 @@ from pipelines.build_rollout import Feed, rollout_feed, stepper_of
 from pipelines.checks import cache_folder
 from pipelines.prepare import encode_data, make_data
 from pipelines.previews import Previews, preview_texts
+from pipelines.validation import build_validation
 
 REFERENCES: dict[str, Callable[[nn.Module], Reference]] = {
     "adapters_off": AdaptersOff,
@@ -108,6 +109,7 @@ def build_run(
         say("no previews: with fsdp2 no process holds the weights to sample with alone")
     texts = [] if spread else preview_texts(recipe, *fed.prompts)
     preview = Previews(pipeline, config.family, texts, recipe, folder, accelerator.autocast) if texts else None
+    look = build_validation(recipe, pipeline, config.family, accelerator, fed.rewards, say)
     for part in pipeline.components.values():  # the VAE and the text encoders leave the device, and memory if ours
         if isinstance(part, nn.Module) and part is not denoiser:
             part.to("cpu")
@@ -149,6 +151,7 @@ def build_run(
         folder=folder,
         identity=identity,
         preview=preview,
+        look=look,
         reference_cache=reference_store(recipe, config, base, resolution) if recipe.method.cache_reference else None,
         rounds=fed.rounds(bind) if fed.rounds is not None else None,
     )

@@ -17,7 +17,7 @@ from mmpo.contracts import Predict
 from mmpo.data.rollouts import RolloutGroups
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import long_prompts
-from mmpo.recipe import Recipe
+from mmpo.recipe import Recipe, RewardSpec
 from mmpo.records import content_id
 from mmpo.sampling.ddim import Ddim
 from mmpo.sampling.flow_sde import FlowSde
@@ -45,6 +45,7 @@ class Feed:
         clusters: per held-out group the name of its prompt.
         identity: what a resume must find unchanged.
         prompts: texts of the held-out and of the training data, for previews.
+        rewards: that are loaded, with what the recipe says of each.
         rounds: given how a module is bound, the rounds of own samples; None: `train` stays.
     """
 
@@ -53,6 +54,7 @@ class Feed:
     clusters: Sequence[str]
     identity: Mapping[str, str]
     prompts: Sequence[Sequence[str]] = field(default_factory=list)
+    rewards: Sequence[tuple[RewardSpec, Any]] = ()
     rounds: Callable[[Bind], Rounds] | None = None
 
 
@@ -70,7 +72,10 @@ def stepper_of(recipe: Recipe, config: CheckpointConfig) -> Stepper:
         return FlowSde.from_config(config.scheduler, steps=sampling.steps, eta=eta)
     if "EDM" in config.scheduler.get("_class_name", ""):
         raise ValueError(f"model.path {recipe.model.path}: its EDM schedule has no DDIM steps; it is not supported")
-    return Ddim.from_config(config.scheduler, steps=sampling.steps, eta=eta)
+    made = Ddim.from_config(config.scheduler, steps=sampling.steps, eta=eta)
+    if not trainable_steps(made):
+        raise ValueError(f"rollout.sampling.steps: {sampling.steps} of this schedule have no noise; take more")
+    return made
 
 
 def rollout_feed(
@@ -139,6 +144,7 @@ def rollout_feed(
                 texts=cache,
                 further=further,
                 folder=Path(recipe.data.path),
+                run=folder,
                 made_by=made_by,
                 visit=visit,
             )
@@ -153,6 +159,7 @@ def rollout_feed(
         clusters=[],
         identity={"training rows": content_id("rollout", texts), "held-out rows": content_id([])},
         prompts=[[], [prompt.text for prompt in prompts]],
+        rewards=list(zip(spec.rewards, loaded, strict=True)),
         rounds=rounds,
     )
 

@@ -37,6 +37,10 @@ def check_recipe(recipe: Recipe, *, data_is_here: bool = True) -> None:
     previews = recipe.evaluation.previews
     if previews.count and isinstance(previews.prompts, str):
         load_prompts(previews.prompts)
+    if recipe.evaluation.validation is not None:
+        for spec in recipe.evaluation.validation.rewards:
+            rewards.check(spec.name, spec.options)
+        load_prompts(recipe.evaluation.validation.prompts, recipe.evaluation.validation.limit)
     if recipe.rollout is not None:
         for spec in recipe.rollout.rewards:
             rewards.check(spec.name, spec.options)

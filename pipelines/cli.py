@@ -13,10 +13,12 @@ from typing import Annotated
 import typer
 
 from mmpo import __version__
-from pipelines import cli_estimate, cli_eval, cli_respond, cli_runs, cli_synth, cli_tools, cli_train_reward
+from pipelines import cli_estimate, cli_eval, cli_respond, cli_runs, cli_synth, cli_tools, cli_train_reward, cli_vote
 from pipelines.data_cli import data_app
 from pipelines.label_cli import label
 
+WAITING = 75
+"""The exit status of a training that waits for votes: not finished, nothing wrong."""
 FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 """The system's numbers for a disk or a quota that is full; such an error names no file."""
 
@@ -50,6 +52,7 @@ def build_app() -> typer.Typer:
     app.command()(cli_tools.init)
     app.add_typer(data_app, name="data")
     app.command()(label)
+    app.command()(cli_vote.vote)
     app.command()(cli_estimate.estimate)
     app.command()(cli_runs.train)
     app.command("train-reward")(cli_train_reward.train_reward)
@@ -95,6 +98,10 @@ def main() -> None:
         kept = "finished shards and checkpoints are kept (add --resume once a checkpoint is there)"
         _fail(f"stopped; {kept if train else 'nothing half-written is left, run it again'}", 130)
     except Exception as error:
+        if type(error).__name__ == "Waiting":  # for people, see mmpo.training.rounds
+            if int(os.environ.get("RANK", "0")) == 0:
+                _fail(str(error), WAITING)
+            raise SystemExit(WAITING) from None
         if type(error).__name__ != "Interrupted":
             raise
         again = [*arguments, *([] if "--resume" in arguments else ["--resume"])]

@@ -20,6 +20,7 @@ from mmpo.training.folders import check_output
 from pipelines.build import build_adapter, build_reference, check_resolution, reference_class
 from pipelines.checks import check_recipe, describe_data
 from pipelines.prompts import load_prompts
+from pipelines.rollout_counts import rollout_lines, validation_lines
 
 
 def describe(recipe: Recipe) -> Iterator[str]:
@@ -57,15 +58,20 @@ def describe(recipe: Recipe) -> Iterator[str]:
         options = part.converted(recipe.method.beta_convention, elements)
         for name in beta_units.strengths(part.entry.options):
             what = f"{part.loss} {name}" if len(recipe.method.parts) > 1 else name
-            yield f"{what:<12} {beta_units.describe(float(options[name]), elements)}"
-        if part.entry.on_surrogates:
+            said = f"{float(options[name]):g}, of {recipe.rollout.density} log-densities" if recipe.rollout else None
+            yield f"{what:<12} {said or beta_units.describe(float(options[name]), elements)}"
+        if part.entry.on_surrogates and recipe.rollout is None:
             yield f"note         {part.loss}: {part.entry.on_surrogates}"
     yield f"resolution   {resolution} pixels, {elements} latent numbers"
     if recipe.data.buckets:
         yield _buckets(image_sizes(resolution, config.downscale * config.cells, buckets=True))
-    unit = "lists" if recipe.method.takes_lists else "pairs"
+    unit = "groups" if recipe.rollout else "lists" if recipe.method.takes_lists else "pairs"
     yield f"steps        {recipe.train.steps} of {recipe.train.batch_size} {unit}, {recipe.train.precision}"
-    yield f"data         {recipe.data.path}: {_data_state(recipe)}"
+    if recipe.rollout is None:
+        yield f"data         {recipe.data.path}: {_data_state(recipe)}"
+    else:
+        yield from rollout_lines(recipe, config, elements, reference_class(recipe) is not None)
+    yield from validation_lines(recipe)
     yield f"output       {recipe.output}"
 
 
@@ -75,7 +81,12 @@ def first_do(recipe: Recipe, *, resume: bool) -> str:
         check_output(Path(recipe.output), resume=resume)
     except ValueError as error:
         return str(error)
-    if recipe.data.make is None and is_local(recipe.data.path) and not is_here(recipe.data.path):
+    if (
+        recipe.rollout is None
+        and recipe.data.make is None
+        and is_local(recipe.data.path)
+        and not is_here(recipe.data.path)
+    ):
         return f"put the pairs at {recipe.data.path}"
     return ""
 

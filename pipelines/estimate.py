@@ -19,6 +19,7 @@ from pipelines.devices import GIB, UTILISATION, Device, measured_cpu
 from pipelines.disk import checkpoints, latent_cache, text_cache
 from pipelines.memory import Part, Setup, Sizes, peak, phases, total
 from pipelines.meta_counts import Shape, condition_shapes, counter_of
+from pipelines.rollout_counts import FLOAT32, RolloutCounts, rollout_counts
 from pipelines.switches import available, smallest_set
 from pipelines.text_sizes import text_parameters
 
@@ -202,15 +203,20 @@ class Counting:
         resolution = recipe.data.resolution or self._config.resolution
         one_by_one = getattr(train, "one_candidate_at_a_time", False)
         quantised = str(getattr(recipe.model, "quantize", None) or "")
+        counts = self.rollout(recipe)
+        shown = evaluation.sampling.batch_size if evaluation.validation is not None else 0
+        own = counts.batch if counts is not None else 0
         return Setup(
-            images=(train.micro_batch_size or train.batch_size) * (1 if one_by_one else CANDIDATES),
+            images=(train.micro_batch_size or train.batch_size) * (1 if one_by_one else self.per_group(recipe)),
+            drawn=max(own, shown),
+            decoded=max(shown, min(own, images_at_once(resolution, resolution))),
             weight_bytes=next((size for bits, size in QUANTISED.items() if bits in quantised), loaded),
             master_bytes=master,
             state_bytes=2 if getattr(recipe.optim, "eight_bit", False) else 2 * master,
             ema=train.ema is not None,
             reference_bytes=loaded if reference_name(recipe) == "frozen_copy" else master,
             offloaded=bool(getattr(recipe.method, "offload_reference", False)),
-            encoded=min(GROUPS_ENCODED * CANDIDATES, images_at_once(resolution, resolution)),
+            encoded=0 if counts else min(GROUPS_ENCODED * CANDIDATES, images_at_once(resolution, resolution)),
             previews=evaluation.previews.count > 0,
             sampled=max(sampled, default=0),
             text_bytes=loaded,
@@ -240,7 +246,21 @@ class Counting:
         forward, backward = self._counter.flops(replace(shape, checkpointing=False))
         live = reference_class(recipe) is not None and not getattr(recipe.method, "cache_reference", False)
         again = shape.checkpointing + bool(getattr(recipe.train, "one_candidate_at_a_time", False))
-        return recipe.train.batch_size * CANDIDATES * (forward * (1 + live + again) + backward)
+        trained = recipe.train.batch_size * self.per_group(recipe) * (forward * (1 + live + again) + backward)
+        counts = self.rollout(recipe)
+        return trained + (counts.drawn * forward // max(1, counts.steps) if counts is not None else 0)
+
+    def rollout(self, recipe: Recipe) -> RolloutCounts | None:
+        """Counts of own samples, where the recipe trains on them."""
+        if recipe.rollout is None:
+            return None
+        resolution = recipe.data.resolution or self._config.resolution
+        return rollout_counts(recipe, self._config, self._config.latent_elements(resolution))
+
+    def per_group(self, recipe: Recipe) -> int:
+        """Samples through the denoiser to train one group."""
+        counts = self.rollout(recipe)
+        return CANDIDATES if counts is None else counts.per_group
 
     def disk(self, recipe: Recipe) -> Mapping[str, int]:
         """Bytes by what takes them."""
@@ -249,8 +269,14 @@ class Counting:
         cells = (recipe.data.resolution or self._config.resolution) // self._config.downscale
         latent = (int(self._config.denoiser["in_channels"]), cells, cells)
         conditions = condition_shapes(self._config)
+        counts = self.rollout(recipe)
+        kept = recipe.rollout.keep_rounds if recipe.rollout is not None else 0
         return {
-            "latents of 1000 pairs": 1000 * latent_cache(latent),
+            **(
+                {"rounds of own samples": kept * counts.stored * FLOAT32}
+                if counts is not None
+                else {"latents of 1000 pairs": 1000 * latent_cache(latent)}
+            ),
             "texts of 1000 distinct prompts": 1000 * text_cache(conditions, weights_dtype(recipe).itemsize),
             "checkpoints": checkpoints(
                 trained,
@@ -271,9 +297,14 @@ class Counting:
         notes = ["kernels' workspaces, the CUDA context and the allocator's slack are 1 GB by assumption"]
         if not self._texts_counted:
             notes.append("the configs here lack the text encoders: their parameters are those of the published ones")
-        if any(part.entry.family == "list" for part in recipe.method.parts):
+        if recipe.rollout is not None:
+            notes.append(
+                "operations hold a round's sampling, shared by its steps; hours take rounds without ties, and neither "
+                "rewards nor the VAE are in them"
+            )
+        elif any(part.entry.family == "list" for part in recipe.method.parts):
             notes.append("the loss takes lists; everything is counted for two candidates a group")
-        if recipe.evaluation.rewards or recipe.data.make is not None:
+        if recipe.evaluation.rewards or recipe.data.make is not None or recipe.rollout is not None:
             notes.append("rewards' own models are not counted")
         return notes
 

@@ -26,13 +26,16 @@ def estimate_lines(found: Estimate) -> Iterator[str]:
     yield from _comparison(found)
     yield from _switches(found)
     yield ""
-    yield f"{found.operations / 1e12:.3g} T operations a step of {recipe.train.batch_size} pairs"
+    unit, without = (
+        ("groups", "validation") if recipe.rollout else ("pairs", "the data's encoding, held-out evaluations")
+    )
+    yield f"{found.operations / 1e12:.3g} T operations a step of {recipe.train.batch_size} {unit}"
     if found.seconds is None:
         yield f"time: unknown ({found.speed})"
     else:
         hours = found.seconds * found.steps / 3600
         yield f"time: {found.seconds:.3g} seconds a step, {hours:.3g} hours for {found.steps} steps ({found.speed})"
-        yield "  without the data's encoding, held-out evaluations and previews"
+        yield f"  without {without} and previews"
     yield ""
     yield "disk"
     for name, size in found.disk.items():

@@ -34,7 +34,7 @@ def init(
         output: file, or folder for NAME.yaml, which is made where the text ends in a slash; None: the current folder.
         memory: of the GPU in GB, for a preset.
         model: fills in model.path.
-        data: fills in data.path; its format is then detected.
+        data: fills in data.path; its format is then detected. A recipe that trains on its own samples takes none.
         force: overwrite a file that is there.
     Raises:
         ValueError: no such recipe, no preset for it, or the file cannot be written.
@@ -52,7 +52,13 @@ def init(
     if name not in shipped:
         raise ValueError(f"recipe: {one_of(name, {**shipped, **others})}; `mmpo init --list` describes them")
     text = shipped[name].read_text(encoding="utf-8")
-    tree = _filled_in(parse_yaml(text, name), model, data)
+    tree = parse_yaml(text, name)
+    if _samples_itself(tree) and (data is not None or memory is not None):
+        raise ValueError(
+            f"recipe {name}: trains on its own samples, so --data and the presets of --memory are not for it; its "
+            "prompts are rollout.prompts, and names that end in _16gb are for small cards (`mmpo init --list`)"
+        )
+    tree = _filled_in(tree, model, data)
     preset = preset_for(memory) if memory is not None else None
     if preset is not None:
         tree = apply_preset(preset, name, tree)
@@ -104,12 +110,22 @@ def _to_edit(tree: dict[str, Any], model: str | None, data: str | None) -> list[
         keys.append("model.path")
     if data is None and _has_own_data(tree):
         keys.append("data.path")
+    if _samples_itself(tree) and not tree["rollout"]["prompts"].startswith("shapes/"):
+        keys.append("rollout.prompts")
     return keys
 
 
+def _samples_itself(tree: dict[str, Any]) -> bool:
+    return tree.get("rollout") is not None
+
+
 def _has_own_data(tree: dict[str, Any]) -> bool:
-    """Whether the data are the user's: a recipe of the built-in world makes them, or another one does."""
-    return tree["data"].get("make") is None and not tree["model"]["path"].startswith("shapes/")
+    """Whether the data are the user's: a recipe of the built-in world makes them, another one, or a rollout does."""
+    return (
+        not _samples_itself(tree)
+        and tree["data"].get("make") is None
+        and not tree["model"]["path"].startswith("shapes/")
+    )
 
 
 def _target(name: str, output: str | Path | None, force: bool) -> Path:

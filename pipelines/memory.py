@@ -62,6 +62,8 @@ class Setup:
         previews: whether samples are drawn while training, one at a time.
         sampled: images at once while sampling with the whole pipeline (`mmpo eval`, own samples); 0 is never.
         text_bytes: of a weight of the text encoders.
+        drawn: images at once that are sampled while the training's state is there (own samples, validation).
+        decoded: of these, in one call of the VAE's decoder.
     """
 
     images: int
@@ -75,6 +77,8 @@ class Setup:
     previews: bool = False
     sampled: int = 0
     text_bytes: float = 2.0
+    drawn: int = 0
+    decoded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,9 @@ def phases(sizes: Sizes, setup: Setup) -> Mapping[str, tuple[Part, ...]]:
     if setup.previews:
         drawing = max(sizes.sample.at(2), sizes.decode.at(1))
         found["previews"] = (*state, vae, Part("activations of sampling", drawing))
+    if setup.drawn:
+        drawing = max(sizes.sample.at(2 * setup.drawn), sizes.decode.at(setup.decoded))
+        found["sampling while training"] = (*state, vae, Part("activations of sampling", drawing))
     if setup.sampled:
         drawing = max(sizes.sample.at(2 * setup.sampled), sizes.decode.at(setup.sampled))
         found["sampling"] = (*alone, Part("activations of sampling", drawing))

@@ -16,7 +16,7 @@ from pipelines.report_private import last_part, public_text
 from pipelines.report_push import check_name, upload
 from pipelines.report_run import GRID, RunFiles, read_run
 from pipelines.report_usage import hub_name, single, usage
-from pipelines.report_words import cell, interval, method_title, number, outcome, percent, signed
+from pipelines.report_words import cell, interval, method_title, number, outcome, percent, signed, unit
 
 CARD = "README.md"
 MARK = (
@@ -136,8 +136,13 @@ def shown_base(run: RunFiles) -> str:
 def _introduction(run: RunFiles) -> str:
     kind = "LoRA for" if run.recipe.model.lora is not None else "Fine-tune of"
     _, sentence = outcome(run)
+    rollout = run.recipe.rollout
+    on = "preference pairs"
+    if rollout is not None:
+        by = "people" if rollout.labels == "votes" else ", ".join(reward.name for reward in rollout.rewards)
+        on = f"its own samples, compared by {escape(by)}," if by else "stored samples of its own"
     return (
-        f"{kind} {escape(shown_base(run))}, trained on preference pairs with mmpo: {escape(method_title(run.recipe))}. "
+        f"{kind} {escape(shown_base(run))}, trained on {on} with mmpo: {escape(method_title(run.recipe))}. "
         f"{escape(public_text(sentence, known_paths(run)))}"
     )
 
@@ -200,7 +205,7 @@ def _training(run: RunFiles) -> list[str]:
         ("base", shown_base(run)),
         ("steps", f"{run.steps} of {run.recipe.train.steps}"),
         ("weights of step", summary.get("weights_step", "–")),
-        ("pairs per step", run.recipe.train.batch_size),
+        (f"{unit(run.recipe)} per step", run.recipe.train.batch_size),
         *((f"hash of {name}", value) for name, value in (summary.get("identity") or {}).items()),
         ("hash of the trained weights", summary.get("weights", "–")),
         *((name, version) for name, version in (summary.get("versions") or {}).items()),

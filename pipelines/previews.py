@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from mmpo.data.images import encode
 from mmpo.files import write_bytes, write_json
 from mmpo.models.families import Family
 from mmpo.recipe import Recipe
 from mmpo.records import Prompt
-from pipelines.generate import Job, decode_latents, noise_seed
+from pipelines.generate import Job
+from pipelines.policy_images import PolicyImages
 from pipelines.prompts import load_prompts
 
 FOLDER = "samples"
@@ -30,13 +30,10 @@ class Previews:
     """Draws the recipe's previews with the policy as it is, without its text encoders.
 
     Args:
-        pipeline: of the checkpoint, on the device where it will sample. Its text encoders are used here, once; its VAE
-            is kept in main memory and visits the device to decode.
-        family: of the checkpoint.
+        pipeline, family, autocast: see `PolicyImages`.
         texts: N prompts.
         recipe: sampling settings and seed are those of its evaluation section.
         folder: of the run; strips go to its folder `samples`.
-        autocast: the precision that the policy samples in.
     """
 
     def __init__(
@@ -48,19 +45,10 @@ class Previews:
         folder: Path,
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
-        self._family, self._recipe, self._texts, self._autocast = family, recipe, list(texts), autocast
-        self._folder = folder / FOLDER
-        self._device = pipeline.device
-        encoded = family.encode_prompts(pipeline, ["", *self._texts])
-        self._null = {name: value[:1] for name, value in encoded.items()}
-        self._conditions = {name: value[1:] for name, value in encoded.items()}
-        self._vae, self._processor = pipeline.vae, pipeline.image_processor
-        self._pipeline = type(pipeline)(**pipeline.components, **family.pipeline_options)
-        parts = [name for name in pipeline.components if name.startswith(("text_encoder", "tokenizer", "vae"))]
-        self._pipeline.register_modules(**dict.fromkeys(parts))  # after it took the sizes that it needs from them
-        self._pipeline.set_progress_bar_config(disable=True)
+        self._recipe, self._texts, self._folder = recipe, list(texts), folder / FOLDER
+        evaluation = recipe.evaluation
+        self._images = PolicyImages(pipeline, family, texts, evaluation.sampling, evaluation.seed, autocast)
 
-    @torch.no_grad()
     def __call__(self, module: nn.Module, step: int) -> NDArray[np.uint8]:
         """Writes `samples/step-NNNNNN.png`, N cells side by side, and returns it as [H, W, 3].
 
@@ -68,15 +56,8 @@ class Previews:
             module: the unwrapped policy; it is in training mode again afterwards where it was before.
             step: optimiser steps done.
         """
-        training = module.training
-        module.eval()
-        try:
-            self._vae.to(self._device)
-            with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
-                images = [self._draw(module, index) for index in range(len(self._texts))]
-        finally:
-            module.train(training)
-            self._vae.to("cpu")
+        with self._images.drawing(module):  # one at a time, which every memory has room for
+            images = [self._images.draw(module, [Job(Prompt(text), 0)])[0] for text in self._texts]
         for image in images:
             image.thumbnail((LARGEST, LARGEST))
         strip = np.concatenate([np.asarray(image, dtype=np.uint8) for image in images], axis=1)
@@ -90,22 +71,6 @@ class Previews:
         }
         write_json(self._folder / ABOUT, about)
         return strip
-
-    def _draw(self, module: nn.Module, index: int) -> Image.Image:
-        sampling = self._recipe.evaluation.sampling
-        seed = noise_seed(Job(Prompt(self._texts[index]), 0), self._recipe.evaluation.seed)
-        self._pipeline.register_modules(**{self._family.denoiser: module})
-        with self._autocast():
-            latents = self._pipeline(
-                **self._family.sampling_inputs(_one(self._conditions, index), self._null),
-                num_inference_steps=sampling.steps,
-                guidance_scale=sampling.guidance,
-                height=sampling.height,
-                width=sampling.width,
-                generator=torch.Generator().manual_seed(seed),
-                output_type="latent",
-            ).images
-        return decode_latents(self._vae, self._processor, latents)[0]
 
 
 def preview_texts(recipe: Recipe, held_out: Sequence[str], training: Sequence[str]) -> list[str]:
@@ -122,7 +87,3 @@ def preview_texts(recipe: Recipe, held_out: Sequence[str], training: Sequence[st
     else:
         named = list(section.prompts)
     return named[: section.count]
-
-
-def _one(condition: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-    return {name: value[index : index + 1] for name, value in condition.items()}

@@ -14,11 +14,13 @@ from pipelines.page import Html, page, table, text
 from pipelines.report_charts import HEALTHY, curves
 from pipelines.report_numbers import Point
 from pipelines.report_pictures import along_training, base_and_tuned
+from pipelines.report_rounds import ROUNDS_HELP, validated
 from pipelines.report_run import LORA, PIPELINE, RunFiles, read_run
 from pipelines.report_usage import usage
 from pipelines.report_words import (
     cell,
     compact,
+    data_name,
     interval,
     made_pairs,
     main_measure,
@@ -29,6 +31,7 @@ from pipelines.report_words import (
     outcome,
     percent,
     signed,
+    unit,
     verdict,
 )
 
@@ -120,11 +123,11 @@ def _facts(run: RunFiles) -> list[tuple[str, str]]:
     wins = best[1].get("win_rate") if best else None
     return [
         ("steps done", f"{run.steps:,} of {run.recipe.train.steps:,}"),
-        ("pairs per step", f"{run.recipe.train.batch_size:,}"),
+        (f"{unit(run.recipe)} per step", f"{run.recipe.train.batch_size:,}"),
         ("held-out accuracy, last", percent(accuracy[-1][1]) if accuracy else ""),
         ("chosen error against the reference, last", _error(run, error[-1]) if error else ""),
         (f"prompts won by tuned ({best[0]})" if best else "", percent(wins) if wins is not None else ""),
-        ("pairs per second, median", f"{speed[len(speed) // 2]:.3g}" if speed else ""),
+        (f"{unit(run.recipe)} per second, median", f"{speed[len(speed) // 2]:.3g}" if speed else ""),
     ]
 
 
@@ -191,13 +194,15 @@ def _about_scores(run: RunFiles) -> str:
     ]
     marked = [name for name in evaluation["measures"] if made_pairs(run.recipe, name)]
     if marked:
-        parts.append("◦ This reward also chose the training pairs; a measure that did not is stronger evidence.")
+        parts.append("◦ This reward also chose what was trained on; a measure that did not is stronger evidence.")
     return " ".join(parts)
 
 
 def _curves(run: RunFiles) -> str:
     drawn = curves(run)
-    help_ = "".join(f"<p>{text(sentence)}</p>" for sentence in HEALTHY)
+    rounds = run.recipe.rollout is not None
+    told = [*(ROUNDS_HELP if rounds or validated(run) else ()), *(HEALTHY[1:2] if rounds else HEALTHY)]
+    help_ = "".join(f"<p>{text(sentence)}</p>" for sentence in told)
     note = '<p class="soft">Strong lines are running means, faint ones single steps; rest the pointer for values.</p>'
     return f"<details open><summary>How to read them</summary>{help_}</details>{drawn}{note}" if drawn else ""
 
@@ -213,7 +218,7 @@ def _use(run: RunFiles) -> str:
 def _origin(run: RunFiles) -> str:
     summary, evaluation = run.summary or {}, run.evaluation or {}
     recipe = run.recipe
-    rows: list[tuple[str, object]] = [("data", recipe.data.path), ("base", recipe.model.path)]
+    rows: list[tuple[str, object]] = [("data", data_name(recipe)), ("base", recipe.model.path)]
     rows += [(f"hash of {name}", value) for name, value in (summary.get("identity") or {}).items()]
     rows += [("hash of the trained weights", summary["weights"])] if "weights" in summary else []
     rows += [(f"hash of {name} at evaluation", value) for name, value in (evaluation.get("weights") or {}).items()]

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipelines.charts import Axis, Line, chart
 from pipelines.report_numbers import Point, running_mean
+from pipelines.report_rounds import round_curves
 from pipelines.report_run import RunFiles
 
 SMOOTHED_FROM = 30
@@ -26,7 +27,7 @@ def curves(run: RunFiles) -> str:
     """Charts of everything that metrics.jsonl holds, as HTML; "" where it holds nothing to draw."""
     stopped = (run.summary or {}).get("weights_step")
     mark = (float(stopped), 0.0) if stopped is not None and run.stopped else None
-    main = [_accuracy(run, mark), _errors(run, mark), *_training(run, mark)]
+    main = [_accuracy(run, mark), _errors(run, mark), *round_curves(run, mark), *_training(run, mark)]
     shown = "".join(main)
     return f'<div class="charts">{shown}</div>{_bands(run)}' if shown else ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpo.data.source_paths import has_suffix
-from mmpo.recipe import Recipe
+from mmpo.recipe import Recipe, RewardSpec
 from mmpo.recipe_files import dump, validate
 from pipelines.report_private import Known, is_local, last_part, public
 from pipelines.report_run import RunFiles
@@ -84,6 +84,11 @@ def _places(run: RunFiles) -> Iterator[tuple[Key, str]]:
         perhaps.append((("model", "lora", "start"), lora.start))
     if data.make is not None:
         surely.append((("data", "make", "prompts"), data.make.prompts))
+    rollout, validation = recipe.rollout, recipe.evaluation.validation
+    if rollout is not None:
+        surely += [(("rollout", name), getattr(rollout, name)) for name in ("prompts", "stored", "votes")]
+    if validation is not None:
+        surely.append((("evaluation", "validation", "prompts"), validation.prompts))
     surely += [(("evaluation", "prompts"), recipe.evaluation.prompts)]
     surely += [(("evaluation", "previews", "prompts"), previews.prompts)]
     prompts = (run.evaluation or {}).get("prompts")  # `mmpo eval` may have been given others
@@ -98,9 +103,14 @@ def _places(run: RunFiles) -> Iterator[tuple[Key, str]]:
 
 def _options(recipe: Recipe) -> Iterator[tuple[Key, Any]]:
     """The options of all rewards."""
-    for number, reward in enumerate(recipe.evaluation.rewards):
-        for name, value in reward.options.items():
-            yield ("evaluation", "rewards", number, name), value
+    validation, rollout = recipe.evaluation.validation, recipe.rollout
+    listed: list[tuple[Key, list[RewardSpec]]] = [(("evaluation", "rewards"), recipe.evaluation.rewards)]
+    listed += [(("evaluation", "validation", "rewards"), validation.rewards)] if validation is not None else []
+    listed += [(("rollout", "rewards"), rollout.rewards)] if rollout is not None else []
+    for place, specs in listed:
+        for number, reward in enumerate(specs):
+            for name, value in reward.options.items():
+                yield (*place, number, name), value
     if recipe.data.make is not None:
         for name, value in recipe.data.make.reward.options.items():
             yield ("data", "make", "reward", name), value

@@ -23,7 +23,8 @@ def cell(recipe: Recipe) -> str:
     """The cell of the table of methods: loss × log-likelihood × reference, with the loss's options."""
     method = recipe.method
     loss = " + ".join(_loss(part, method.beta_convention) for part in method.parts)
-    adapter = "log-likelihood by the checkpoint's kind" if method.adapter == "auto" else method.adapter
+    own = "the checkpoint's kind" if recipe.rollout is None else "the sampler's transitions"
+    adapter = f"log-likelihood by {own}" if method.adapter == "auto" else method.adapter
     return f"{loss} × {adapter} × {reference_name(recipe)}"
 
 
@@ -45,7 +46,25 @@ def reference_name(recipe: Recipe) -> str:
         return f"reference {kind}"
     if lora is None:
         return "reference frozen_copy" if recipe.method.needs_reference else "no reference"
-    return "reference frozen_adapter" if lora.start else "reference adapters_off"
+    moves = recipe.rollout is not None and recipe.rollout.refresh_reference is not None
+    return "reference frozen_adapter" if lora.start or moves else "reference adapters_off"
+
+
+def unit(recipe: Recipe) -> str:
+    """What an optimiser step counts."""
+    return "pairs" if recipe.rollout is None else "groups"
+
+
+def data_name(recipe: Recipe) -> str:
+    """Where the preferences came from."""
+    spec = recipe.rollout
+    if spec is None:
+        return recipe.data.path
+    by = (
+        "people" if spec.labels == "votes" else " and ".join(reward.name for reward in spec.rewards) or "what is stored"
+    )
+    kind = "whole trajectories" if spec.kind == "trajectories" else "single steps"
+    return f"own samples for {spec.prompts}, {spec.candidates} candidates, {kind} compared by {by}"
 
 
 def main_measure(evaluation: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]] | None:
@@ -112,7 +131,10 @@ def missing(run: RunFiles) -> list[tuple[str, str]]:
     again = f"mmpo train {folder} output={folder}-2"
     if not run.strips:
         found.append(("samples along training (only a new run can give them)", f"{again} evaluation.previews.count=4"))
-    if not run.series("eval/accuracy") and run.lines:
+    if recipe.rollout is not None and recipe.evaluation.validation is None:
+        validation = "rewards of the same samples while training, and alarms (only a new run can give them)"
+        found.append((validation, f"{again} evaluation.validation.prompts=prompts.txt"))
+    if recipe.rollout is None and not run.series("eval/accuracy") and run.lines:
         held = "held-out preference curves (only a new run can give them)"
         found.append((held, f"{again} evaluation.held_out_pairs=256"))
     return found
@@ -161,5 +183,7 @@ def percent(value: float) -> str:
 
 
 def made_pairs(recipe: Recipe, measure: str) -> bool:
-    """Whether a measure's reward also chose the training pairs, as far as the recipe says."""
-    return recipe.data.make is not None and recipe.data.make.reward.name == measure.split("/")[0].split("#")[0]
+    """Whether a measure's reward also chose what was trained on, as far as the recipe says."""
+    make, rollout = recipe.data.make, recipe.rollout
+    trained = [make.reward] if make is not None else rollout.rewards if rollout is not None else []
+    return measure.split("/")[0].split("#")[0] in [reward.name for reward in trained]

@@ -29,9 +29,11 @@ from mmpo.rollout_recipe import Rollout
 from mmpo.sampling.chains import Prompts, Sampler
 from mmpo.sampling.comparisons import dominance
 from mmpo.sampling.stepper import Stepper, trainable_steps
+from mmpo.training.folders import list_checkpoints
 from mmpo.training.rounds import Gathered
 from mmpo.training.shuffle import permutation
 from pipelines.rollout_chunks import Chunk, chunks_of
+from pipelines.rollout_votes import judge_by_votes
 
 ABOUT = "about.json"
 
@@ -51,6 +53,7 @@ class Studio:
         texts: encoded prompts.
         further: conditions besides the prompt's.
         folder: of all rounds.
+        run: folder of the run, with its checkpoints.
         made_by: hashes of the checkpoint and of what else decides the samples.
         visit: around the sampling, such as the VAE on the device.
     """
@@ -65,6 +68,7 @@ class Studio:
     texts: TensorCache
     further: Mapping[str, Tensor]
     folder: Path
+    run: Path
     made_by: Mapping[str, Any]
     visit: Callable[[], AbstractContextManager[None]]
 
@@ -75,7 +79,7 @@ class OwnRounds:
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
 
-    def gather(self, number: int, policy: nn.Module, identity: str | None) -> Gathered:
+    def gather(self, number: int, policy: nn.Module, identity: str | None, stop: Callable[[], bool]) -> Gathered | None:
         """See `Rounds.gather`."""
         studio = self._studio
         if studio.spec.stored is not None:
@@ -84,8 +88,9 @@ class OwnRounds:
         folder = studio.folder / f"round-{number:05d}"
         if identity is None:
             identity = self._identity(number, policy)
-            if (read_done(folder) or {}).get("settings") != {"identity": identity}:
-                self._sample(number, policy, folder, identity)
+            done = (read_done(folder) or {}).get("settings") == {"identity": identity}
+            if not done and not self._sample(number, policy, folder, identity, stop):
+                return None
         elif (read_done(folder) or {}).get("settings") != {"identity": identity}:
             raise ValueError(
                 f"--resume: {folder} is not the round that the checkpoint was trained on; put that folder back, or "
@@ -117,7 +122,7 @@ class OwnRounds:
 
     def _identity(self, number: int, policy: nn.Module) -> str:
         trained = {name: p.detach() for name, p in policy.named_parameters() if p.requires_grad}
-        free = {"passes", "keep_rounds", "refresh_reference", "on_bad_reward", "train_steps", "stored"}
+        free = {"passes", "keep_rounds", "refresh_reference", "on_bad_reward", "train_steps", "stored", "votes"}
         spec = self._studio.spec.model_dump(mode="json", exclude=free)
         texts = [prompt.text for prompt in self.prompts_of(number)]
         return content_id("round", number, spec, self._studio.seed, tensors_hash(trained), texts, self._studio.made_by)
@@ -131,8 +136,8 @@ class OwnRounds:
             wanted.append(studio.prompts[_order(f"rollout/{studio.seed}/{epoch}", count)[position]])
         return wanted
 
-    def _sample(self, number: int, policy: nn.Module, folder: Path, identity: str) -> None:
-        """Fills the round's folder; chunks that are there of this very policy are kept."""
+    def _sample(self, number: int, policy: nn.Module, folder: Path, identity: str, stop: Callable[[], bool]) -> bool:
+        """Fills the round's folder; chunks that are there of this very policy are kept. Whether it is whole."""
         studio = self._studio
         accelerator = studio.accelerator
         if accelerator.is_main_process:
@@ -141,9 +146,10 @@ class OwnRounds:
                 shutil.rmtree(folder)  # an interrupted round of other weights
             folder.mkdir(parents=True, exist_ok=True)
             write_json(about, {"identity": identity, "round": number, "sampled as": self._sampled_as()})
-            for old in sorted(studio.folder.glob("round-*"))[: -studio.spec.keep_rounds]:
+            for old in self._not_needed(number):
                 shutil.rmtree(old)
         accelerator.wait_for_everyone()
+        chunks = chunks_of(folder, self.prompts_of(number), studio.spec)
         training = policy.training
         policy.eval()
         try:
@@ -156,17 +162,30 @@ class OwnRounds:
                     studio.seed,
                     number,
                 )
-                for chunk in chunks_of(folder, self.prompts_of(number), studio.spec)[
-                    accelerator.process_index :: accelerator.num_processes
-                ]:
-                    if not chunk.marker.is_file():
+                for chunk in chunks[accelerator.process_index :: accelerator.num_processes]:
+                    if not chunk.marker.is_file() and not stop():
                         write_json(chunk.marker, dict(studio.make(chunk, sampler, self._conditions(chunk))))
         finally:
             policy.train(training)
         accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
+        whole = all(chunk.marker.is_file() for chunk in chunks)
+        accelerator.wait_for_everyone()
+        if whole and accelerator.is_main_process:
             mark_done(folder, {"identity": identity}, {})
         accelerator.wait_for_everyone()
+        return whole
+
+    def _not_needed(self, number: int) -> list[Path]:
+        """Rounds before this one that nothing goes on from. Later ones, of a run that was killed, are met again.
+
+        None with votes: people's work is never removed.
+        """
+        studio = self._studio
+        if studio.spec.labels == "votes":
+            return []
+        before = sorted(old for old in studio.folder.glob("round-*") if old.name < f"round-{number:05d}")
+        kept = {f"round-{at:05d}" for at in rounds_of_checkpoints(studio.run)}
+        return [old for old in before[: max(0, len(before) + 1 - studio.spec.keep_rounds)] if old.name not in kept]
 
     def _conditions(self, chunk: Chunk) -> Prompts:
         studio = self._studio
@@ -178,18 +197,23 @@ class OwnRounds:
     def _read(self, number: int, folder: Path, identity: str) -> Gathered:
         """The groups of a stored round, and what it says."""
         studio = self._studio
+        people = studio.spec.labels == "votes"
+        votes = Path(studio.spec.votes) if studio.spec.votes is not None else None
+        judge = judge_by_votes(folder, votes) if people else _by_scores
         groups = RolloutGroups(
             sorted(folder.glob("chunk-*.safetensors")),
             studio.texts,
-            _by_scores,
+            judge,
             partial(self._steps, number),
             studio.further,
         )
         counts: Counter[str] = Counter()
         sums: dict[str, list[float]] = {}
+        failures: list[str] = []
         for file in sorted(folder.glob("chunk-*.json")):
             told = json.loads(file.read_text())
             counts.update(told["counts"])
+            failures += told["failures"]
             for name, values in told["scores"].items():
                 sums.setdefault(name, []).extend(values)
         metrics = {f"rollout/{name}": float(np.mean(values)) for name, values in sums.items() if values}
@@ -201,6 +225,9 @@ class OwnRounds:
         means = "  ".join(f"{name} {np.mean(values):.4g}" for name, values in sums.items() if values)
         left = "".join(f", {value} {name}" for name, value in counts.items() if value and name != "images")
         note = f"{means}  ({groups.comparisons} comparisons, {groups.ties} ties{left}; {len(groups)} steps to train on)"
+        if failures:
+            more = f" (and {len(failures) - 1} more, in {folder})" if len(failures) > 1 else ""
+            note += f"\nwarning: left out: {failures[0]}{more}"
         return Gathered(groups, identity, metrics, note)
 
     def _steps(self, number: int, row: Row, count: int) -> list[int]:
@@ -224,6 +251,17 @@ def stored_round(folder: Path, number: int) -> Path:
     if not rounds:
         raise ValueError(f"rollout.stored {folder}: no finished rounds in it; give the folder `rollouts` of a run")
     return rounds[number % len(rounds)]
+
+
+def rounds_of_checkpoints(run: Path) -> set[int]:
+    """The rounds that a run's checkpoints are in."""
+    found = set()
+    for folder in list_checkpoints(run):
+        try:
+            found.add(int(json.loads((folder / "state.json").read_text())["round"]["number"]))
+        except (OSError, ValueError, KeyError):
+            continue  # a damaged one, from which no run goes on
+    return found
 
 
 @lru_cache(maxsize=2)

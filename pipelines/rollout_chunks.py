@@ -19,6 +19,7 @@ from mmpo.sampling.comparisons import extremes, threshold_at
 from mmpo.sampling.step_wise import Compared, step_wise
 from mmpo.sampling.trajectories import trajectories
 from pipelines.rollout_scores import Failures, decoded, score_images, score_predictions
+from pipelines.rollout_votes import write_images
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,13 @@ class Chunk:
     Args:
         ids: B names of what is sampled; noise is counted by them.
         prompts: B of them.
+        number: of the chunk in its round.
         stem: of the chunk's files.
     """
 
     ids: Sequence[str]
     prompts: Sequence[Prompt]
+    number: int
     stem: Path
 
     @property
@@ -55,7 +58,7 @@ def chunks_of(folder: Path, prompts: Sequence[Prompt], spec: Rollout) -> list[Ch
     size = max(1, spec.sampling.batch_size // spec.candidates)
     starts = range(0, len(prompts), size)
     return [
-        Chunk(ids[at : at + size], prompts[at : at + size], folder / f"chunk-{number:05d}")
+        Chunk(ids[at : at + size], prompts[at : at + size], number, folder / f"chunk-{number:05d}")
         for number, at in enumerate(starts)
     ]
 
@@ -94,10 +97,13 @@ class Maker:
         pixels = decoded(self.vae, chains.states[:, :, -1].flatten(0, 1), self.size)
         images = self.processor.postprocess(pixels, output_type="pil")
         texts = [prompt.text for prompt in chunk.prompts for _ in range(count)]
-        scores = np.stack([score_images(reward, images, texts, failures) for reward in self.rewards])
+        given = [score_images(reward, images, texts, failures) for reward in self.rewards]
+        scores = np.stack(given) if given else np.zeros((0, len(texts)), np.float32)
         by_group = torch.from_numpy(scores).unflatten(1, (len(chunk.ids), count)).transpose(0, 1)
         kept = by_group.isfinite().flatten(1).all(1)
         rows = [Row(i, p.text, p.cluster, p.split, 0) for i, p in zip(chunk.ids, chunk.prompts, strict=True)]
+        if self.spec.labels == "votes":
+            write_images(chunk.stem.parent, chunk.number, rows, chunk.prompts, images)
         write_comparisons(
             chunk.file(),
             Comparisons(
@@ -131,17 +137,19 @@ class Maker:
             inner=spec.inner_steps,
         )
         by_length: dict[int, list[Comparisons]] = {}
-        close, last = 0, torch.empty(0)
+        close, failed, last = 0, 0, torch.empty(0)
         for compared in found:
             threshold = threshold_at(spec.threshold, sampler.stepper.std, compared.chains.first)
             kept = self._pairs(chunk, compared, threshold)
-            close += len(chunk.ids) - len(kept.rows)
+            failed += (lacking := int((~compared.scores.isfinite().all(1)).sum()))
+            close += len(chunk.ids) - len(kept.rows) - lacking
             by_length.setdefault(compared.chains.steps, []).append(kept)
             last = compared.scores
         for length, parts in by_length.items():
             write_comparisons(chunk.file(length), _joined(parts))
         final = last[last.isfinite()].tolist()
-        return {"counts": {"images": last.numel(), "within the threshold": close}, "scores": {reward.name: final}}
+        counts = {"images": last.numel(), "within the threshold": close, "comparisons without scores": failed}
+        return {"counts": counts, "scores": {reward.name: final}}
 
     def _pairs(self, chunk: Chunk, compared: Compared, threshold: float) -> Comparisons:
         """Best and worst of each comparison that is clear enough."""

@@ -41,7 +41,11 @@ class Failures:
 
 def score_images(reward: Any, images: Sequence[Any], prompts: Sequence[str], failures: Failures) -> np.ndarray:
     """[N] float32, NaN where it failed; `images` are PIL images."""
-    return _checked(reward.name, lambda: reward.score(images, prompts), prompts, failures)
+
+    def ask(rows: Sequence[int]) -> Any:
+        return reward.score([images[row] for row in rows], [prompts[row] for row in rows])
+
+    return _scored(reward.name, ask, prompts, failures)
 
 
 def score_predictions(
@@ -55,13 +59,13 @@ def score_predictions(
         processor: the pipeline's, to make pictures.
     """
     if hasattr(reward, "score_pixels"):
-        times = [timestep] * len(prompts)
 
-        def by_pixels() -> Any:
-            with torch.no_grad():
-                return reward.score_pixels(pixels, prompts, times).float().cpu().numpy()
+        @torch.no_grad()
+        def ask(rows: Sequence[int]) -> Any:
+            texts = [prompts[row] for row in rows]
+            return reward.score_pixels(pixels[list(rows)], texts, [timestep] * len(rows)).float().cpu().numpy()
 
-        return _checked(reward.name, by_pixels, prompts, failures)
+        return _scored(reward.name, ask, prompts, failures)
     images = processor.postprocess(pixels, output_type="pil")
     return score_images(reward, images, prompts, failures)
 
@@ -72,24 +76,47 @@ def decoded(vae: Any, latents: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.cat([decode_pixels(vae, part).float() for part in parts])
 
 
-def _checked(name: str, ask: Callable[[], Any], prompts: Sequence[str], failures: Failures) -> np.ndarray:
-    try:
-        given = ask()
-    except RewardFault:
-        raise
-    except Exception as error:
-        failures.add(f"reward {name}: failed on prompt '{prompts[0]}' and {len(prompts) - 1} more: {error}")
-        return np.full(len(prompts), np.nan, np.float32)
-    values = np.asarray(getattr(given, "values", given), np.float32)
-    errors = list(getattr(given, "errors", [None] * len(prompts)))
-    if values.shape != (len(prompts),):
-        failures.add(
-            f"reward {name}: gave {list(values.shape)} scores for {len(prompts)} candidates (first prompt: "
-            f"'{prompts[0]}'); expected one each"
-        )
-        return np.full(len(prompts), np.nan, np.float32)
-    for row in np.flatnonzero(~np.isfinite(values)).tolist():
-        reason = errors[row] or f"its score is {values[row]}"
-        failures.add(f"reward {name}: no score for prompt '{prompts[row]}': {reason}")
-        values[row] = np.nan
+Ask = Callable[[Sequence[int]], Any]
+"""What a reward says of some rows, asked for at once."""
+
+
+def _scored(name: str, ask: Ask, prompts: Sequence[str], failures: Failures) -> np.ndarray:
+    """[N] of all rows at once; where that fails, prompt by prompt, so that the failure names the right one."""
+    values, fault = _asked(name, ask, range(len(prompts)), prompts, failures)
+    if fault is None:
+        return values
+    by_prompt: dict[str, list[int]] = {}
+    for row, text in enumerate(prompts):
+        by_prompt.setdefault(text, []).append(row)
+    faults = {}
+    for text, rows in by_prompt.items() if len(by_prompt) > 1 else ():
+        values[rows], why = _asked(name, ask, rows, prompts, failures)
+        if why is not None:
+            faults[text] = why
+    if not faults:  # of one prompt, or of several at once and of none alone: such scores are not to be trusted
+        values[:] = np.nan
+        more = f" and {len(by_prompt) - 1} more prompts at once" if len(by_prompt) > 1 else ""
+        failures.add(f"reward {name}: prompt '{prompts[0]}'{more}: {fault}")
+    for text, why in faults.items():
+        failures.add(f"reward {name}: prompt '{text}': {why}")
     return values
+
+
+def _asked(
+    name: str, ask: Ask, rows: Sequence[int], prompts: Sequence[str], failures: Failures
+) -> tuple[np.ndarray, str | None]:
+    """([N] of these rows, NaN where one failed; None, or why there is not one score for each)."""
+    try:
+        given = ask(rows)
+        values = np.array(getattr(given, "values", given), np.float32)
+    except Exception as error:
+        return np.full(len(rows), np.nan, np.float32), f"raised {type(error).__name__}: {error}"
+    if values.shape != (len(rows),):
+        fault = f"gave scores of shape {list(values.shape)} for {len(rows)} candidates; expected one each"
+        return np.full(len(rows), np.nan, np.float32), fault
+    errors = dict(enumerate(getattr(given, "errors", ())))
+    for place in np.flatnonzero(~np.isfinite(values)).tolist():
+        reason = errors.get(place) or f"its score is {values[place]}"
+        failures.add(f"reward {name}: prompt '{prompts[rows[place]]}': {reason}")
+        values[place] = np.nan
+    return values, None

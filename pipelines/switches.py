@@ -69,6 +69,14 @@ def _makes(recipe: Recipe) -> bool:
     return recipe.data.make is not None
 
 
+def _samples_to_score(recipe: Recipe) -> bool:
+    return bool(recipe.evaluation.rewards) or recipe.evaluation.validation is not None
+
+
+def _rolls_out(recipe: Recipe) -> bool:
+    return recipe.rollout is not None
+
+
 def _trains_all(recipe: Recipe) -> bool:
     return recipe.model.lora is None
 
@@ -78,10 +86,15 @@ SWITCHES = (
     Switch("train.gradient_checkpointing", _on("train.gradient_checkpointing"), "one more forward of the policy"),
     Switch(
         "evaluation.sampling.batch_size",
-        _fewer("evaluation.sampling.batch_size", 1, lambda recipe: bool(recipe.evaluation.rewards)),
+        _fewer("evaluation.sampling.batch_size", 1, _samples_to_score),
         "the same images, one at a time",
     ),
     Switch("data.make.sampling.batch_size", _fewer("data.make.sampling.batch_size", 1, _makes), "the same images"),
+    Switch(
+        "rollout.sampling.batch_size",
+        _fewer("rollout.sampling.batch_size", 1, _rolls_out),
+        "the same samples, one prompt at a time",
+    ),
     Switch("evaluation.previews.count", _fewer("evaluation.previews.count", 0, lambda recipe: True), "no previews"),
     Switch("train.precision", _half, "half precision in the forward; losses stay float32"),
     Switch(

@@ -18,6 +18,7 @@ from typing import Any
 
 import tiny
 import torch
+from sampling_parts import SPO, STEP_WISE, rollout_tree
 from tiny_reward import make_clip, reward_tree
 
 from mmpo.recipe_files import validate, validate_as
@@ -28,14 +29,26 @@ from pipelines.train import train
 from pipelines.train_reward import train_reward
 
 STEPS = 16
+SHORT = 8
+"""Steps of a run on own samples, which also has three rounds to sample."""
 
 
 def tree(kind: str, folder: Path, name: str) -> dict[str, Any]:
-    """A recipe with dropout, moving average, accumulation and previews for LoRA; all weights for "full"; a CLIP's."""
+    """A recipe with dropout, moving average, accumulation and previews for LoRA; all weights for "full"; a CLIP's.
+
+    On own samples, "d3po" and "spo": rounds of 3 steps, a checkpoint each second one, references that are refreshed.
+    """
     if kind == "reward":
         changes = {"train__steps": STEPS, "evaluation__held_out_pairs": 4, "train__micro_batch_size": 2}
         return reward_tree(folder / "clip", folder / "pairs", folder / name, **changes)
-    changes = {"train__steps": STEPS, "train__checkpoint_every": 2, "train__micro_batch_size": 2}
+    steps = SHORT if kind in ("d3po", "spo") else STEPS
+    changes = {"train__steps": steps, "train__checkpoint_every": 2, "train__micro_batch_size": 2}
+    if kind in ("d3po", "spo"):
+        changes |= {"model__lora": {"rank": 4, "dropout": 0.1}, "train__ema": 0.9, "rollout__refresh_reference": 2}
+        if kind == "spo":
+            changes |= {f"rollout__{key}": value for key, value in STEP_WISE.items()}
+        recipe = rollout_tree(folder / "sd", folder / name, **changes)
+        return {**recipe, "method": SPO} if kind == "spo" else recipe
     if kind == "lora":
         changes |= {"model__lora": {"rank": 4, "dropout": 0.1}, "train__ema": 0.9}
         changes |= {"evaluation__previews": {"count": 1, "every": 4}, "evaluation__sampling": {"steps": 2}}
@@ -96,7 +109,7 @@ def killed_run(recipe: dict[str, Any], kills: int, seconds: float, rng: random.R
 def same_end(first: Path, second: Path) -> bool:
     """Whether both runs ended after all steps with identical weights, optimiser, average and random states."""
     ends = [load_checkpoint(list_checkpoints(folder)[-1]) for folder in (first, second)]
-    if any(end.step != STEPS for end in ends):
+    if ends[0].step != ends[1].step or ends[0].step < SHORT:
         return False
     return all(
         torch.equal(tensor, ends[1].tensors[stem][name])
@@ -108,7 +121,7 @@ def same_end(first: Path, second: Path) -> bool:
 def main() -> None:
     """One uninterrupted run, then killed ones until the asked number of kills hit."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kind", choices=("lora", "full", "reward"), required=True)
+    parser.add_argument("--kind", choices=("lora", "full", "reward", "d3po", "spo"), required=True)
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
@@ -128,7 +141,7 @@ def main() -> None:
         hits += killed_run(recipe, min(3, options.kills - hits), seconds, rng)
         if not same_end(options.folder / "whole", options.folder / f"killed{attempt}"):
             sys.exit(f"{options.kind}: attempt {attempt} with seed {options.seed} ended with other weights")
-    print(f"{options.kind}: {hits} kills in {attempt} runs of {STEPS} steps, every end bit-identical")
+    print(f"{options.kind}: {hits} kills in {attempt} runs, every end bit-identical")
 
 
 if __name__ == "__main__":

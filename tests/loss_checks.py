@@ -284,7 +284,8 @@ def keywords_are_those_of_the_table(name: str) -> None:
     rest = list(parameters.values())[2:]
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in rest)
     entry = LOSS_TABLE[name]
-    assert {p.name for p in rest} == entry.options.keys() | set(further(name, inputs(name)))
+    assert {p.name for p in rest} == entry.options.keys() | set(further(name, inputs(name))) | entry.optional.keys()
+    assert all(p.default is None for p in rest if p.name in entry.optional)
     assert not [o for o in entry.options.values() if o.fault(o.default) or o.fault(o.surrogate)]
 
 

@@ -21,8 +21,9 @@ STEPS = 7
 """Steps of a candidate; a number that no test gives to the candidates, so that the sizes of dimensions tell them."""
 SHARED = ("weights", "alphas", "z0")
 """Further tensors without a dimension of samples."""
-PLACES = {"mapo": (-0.05, 1e-3)}
-"""Location and spread of log-likelihoods where −20 and 1 would not do: MaPO is flat but for errors about 0.1."""
+PLACES = {"mapo": (-0.05, 1e-3), "d3po": (-1.5, 0.015)}
+"""Location and spread of log-likelihoods where −20 and 1 would not do: MaPO is flat but for errors about 0.1, D3PO but
+for ratios near 1."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ main = command_line.main
 
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "datasets", "numpy", "PIL")
 COMMANDS = (
-    *("demo", "init", "data", "label", "estimate", "train", "eval", "report", "export", "push"),
+    *("demo", "init", "data", "label", "vote", "estimate", "train", "eval", "report", "export", "push"),
     *("respond", "losses", "rewards", "schema", "doctor", "env"),
 )
 QUICK = (["init", "--list"], ["schema"], ["doctor"], ["env"], ["losses"], ["rewards"])

@@ -19,15 +19,18 @@ BAD = [float("nan"), float("inf"), -float("inf")]
 
 TIES_COUNT = {"exo_list"}
 """Losses in which equal scores have a term: EXO asks for equal strengths."""
-NOT_SHIFT_INVARIANT = {"pro"}
-"""Losses in which c(x), added to every candidate, does not cancel: PRO scales each by its gaps."""
-ONLY_ORDER = {"pairwise_logistic", "plackett_luce"}
+NOT_SHIFT_INVARIANT = {"pro", "d3po"}
+"""Losses in which c(x), added to every candidate, does not cancel: PRO scales each by its gaps, D3PO clips each."""
+ONLY_ORDER = {"pairwise_logistic", "plackett_luce", "d3po"}
 """Losses that use the order of the scores and not their size."""
 LABELS = {"rank_dpo", "lipo_lambda", "tree_po"}
 """Losses whose scores are labels in [0, 1]."""
 FIRST_GAIN = 1 / math.log(2) - 1 / math.log(3)
-PAIR_OF_TWO = {"pairwise_logistic": 1.0, "plackett_luce": 1.0, "rank_dpo": FIRST_GAIN, "lipo_lambda": FIRST_GAIN}
-"""What a list of two with scores 1 and 0 is a multiple of DPO by; the other losses are none."""
+PAIR_OF_TWO = {
+    **dict.fromkeys(("pairwise_logistic", "plackett_luce", "d3po"), 1.0),
+    **dict.fromkeys(("rank_dpo", "lipo_lambda"), FIRST_GAIN),
+}
+"""What a list of two with scores 1 and 0 is a multiple of DPO by (D3PO within its clip); the other losses are none."""
 
 of = pytest.mark.parametrize
 

@@ -20,7 +20,8 @@ from pipelines.presets import ESTIMATE, PRESETS, SHARE, estimate, preset_for
 NAMES = sorted(shipped_recipes())
 REAL = [name for name in NAMES if not name.startswith("shapes_")]
 LARGE = [name for name in REAL if name.startswith(("sdxl_", "sd3_", "sd21_dcpo"))]  # above 512 pixels, or every weight
-SMALL = [name for name in REAL if name not in LARGE]
+ROLLOUTS = [name for name in REAL if "d3po" in name or "_spo" in name]
+SMALL = [name for name in REAL if name not in (*LARGE, *ROLLOUTS)]
 BUILT_IN = [name for name in NAMES if name.startswith("shapes_")]
 
 
@@ -100,8 +101,9 @@ def test_only_keys_that_the_recipe_sets_are_live(name: str) -> None:
 def test_the_lines_to_edit_are_marked(name: str) -> None:
     lines = init(name, None)
     marked = [line.split(":")[0] for line in Path(f"{name}.yaml").read_text().splitlines() if f"# {EDIT}" in line]
-    assert marked == ["  path", "  path"]
-    assert f"  edit model.path and data.path in {name}.yaml" in lines
+    own = name in ROLLOUTS
+    assert marked == (["  path", "  prompts"] if own else ["  path", "  path"])
+    assert f"  edit model.path and {'rollout.prompts' if own else 'data.path'} in {name}.yaml" in lines
 
 
 def test_what_is_given_is_filled_in_and_not_marked() -> None:
@@ -227,7 +229,14 @@ def test_a_micro_batch_divides_whatever_batch() -> None:
     validate(changed)
 
 
-@pytest.mark.parametrize("name", LARGE)
+def test_own_samples_take_neither_data_nor_a_preset() -> None:
+    for said in ({"data": "my_pairs"}, {"memory": 24}):
+        with pytest.raises(ValueError, match=r"own samples.*rollout\.prompts.*_16gb"):
+            init("sd15_d3po", None, **said)  # type: ignore[arg-type]
+    assert "data inspect" not in "".join(init("sd15_d3po", None, model="m"))
+
+
+@pytest.mark.parametrize("name", [name for name in LARGE if name not in ROLLOUTS])
 def test_presets_are_not_for_larger_models(name: str) -> None:
     with pytest.raises(ValueError, match=r"--memory: '.*' trains (every weight|at 1024 pixels)"):
         init(name, None, memory=24)

@@ -179,7 +179,7 @@ def torch_free() -> list[str]:
     light += ["loss_entry", "loss_names", "citation"]
     programs = ["cli", "cli_runs", "cli_tools", "data_cli", "doctor", "environment", "flags", "flag_table"]
     programs += ["flag_meanings", "init", "launch", "listing", "presets", "prompts"]
-    programs += ["reward_listing", "text_columns"]
+    programs += ["reward_listing", "text_columns", "cli_vote"]
     return [*(f"mmpo.{name}" for name in [*light, "beta", "citations"]), *(f"pipelines.{name}" for name in programs)]
 
 

@@ -16,6 +16,7 @@ NUMBERS: dict[str, tuple[dict[str, Any], list[float], list[float], list[float]]]
     "f_dpo": ({"divergence": "forward_kl", "alpha": 0.5, "beta": 0.1}, [-25.0, -15.0], [0.0, 0.0], [1.0, 0.0]),
     "chi_po": ({"beta": 1.0, "gamma": 1.0, "clip": 10.0}, [3.0, 0.5], [0.0, 0.0], [1.0, 0.0]),  # e³ − 1 + 3 = 22
     "clipped_dpo": ({"beta": 0.1, "clip": 0.1}, [0.2, 0.05], [0.0, 0.0], [1.0, 0.0]),
+    "d3po": ({"beta": 0.1, "clip": 0.1}, [0.0, 0.05], [-0.2, 0.0], [1.0, 0.0]),
     "dpop": ({"beta": 0.1, "lam": 5.0}, [-0.1, 0.1], [-1.0, -1.0], [1.0, 0.0]),
     "minor_dpo": ({"beta": 0.1}, [0.0, 0.0], [0.1, 0.0], [1.0, 0.0]),
     "hpo": (

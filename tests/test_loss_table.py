@@ -27,7 +27,7 @@ def test_table_options_are_the_keyword_only_parameters(name: str) -> None:
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in rest.values())
     entry = LOSS_TABLE[name]
     of_the_family = {"scores", "mask"} if entry.family == "list" else set()
-    assert rest.keys() == entry.options.keys() | entry.extra.keys() | of_the_family
+    assert rest.keys() == entry.options.keys() | entry.extra.keys() | entry.optional.keys() | of_the_family
     for option in entry.options.values():
         assert not option.fault(option.default)
         assert not option.fault(option.surrogate)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import command_line
 import pytest
 import tiny
+from browsers import needs_browser
 from command_line import Main
 from synth_lists import make_lists, recipe_of, told_of
 
@@ -26,14 +24,9 @@ from pipelines.train import train
 main = command_line.main
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "check_pages.py"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 MARKUP = "<script>alert(1)</script>"
 
-# Where a browser is promised (.ci/run gets one and says so), a missing one fails instead of being skipped.
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("MMPO_TEST_PAGES") and (not any(map(shutil.which, BROWSERS)) or find_spec("playwright") is None),
-    reason="needs chromium and playwright",
-)
+pytestmark = needs_browser
 
 
 def check(*pages: Path, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

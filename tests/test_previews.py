@@ -109,7 +109,7 @@ def test_a_failing_preview_ends_the_previews_and_not_the_run(
     pairs_folder: Path,
     tmp_path: Path,
 ) -> None:
-    from pipelines import previews
+    from pipelines import policy_images
 
     calls = []
 
@@ -117,7 +117,7 @@ def test_a_failing_preview_ends_the_previews_and_not_the_run(
         calls.append(1)
         raise error
 
-    monkeypatch.setattr(previews, "decode_latents", fail)
+    monkeypatch.setattr(policy_images, "decode_latents", fail)
     folder = train(recipe_with(sd_folder, pairs_folder, tmp_path / "run", {"count": 1}))
     assert (folder / "train.json").is_file()
     assert len(calls) == 1

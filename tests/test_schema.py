@@ -110,7 +110,8 @@ WRONG = [
     (recipe(model={"path": "a", "lora": {"rank": 0}}), ".model.lora: fits no option"),
     (recipe(optim={"betas": [0.9]}), ".optim.betas: 1 items"),
     (recipe(evaluation={"rewards": [3]}), ".evaluation.rewards[]: fits no option"),
-    ({"model": {"path": "a"}, "output": "c"}, ": data missing"),
+    ({"model": {"path": "a"}, "output": "c"}, ": fits no option"),
+    ({"model": {"path": "a"}, "data": {"limit": 3}, "output": "c"}, ": fits no option"),
 ]
 
 
@@ -126,10 +127,17 @@ RIGHT = [
     recipe(model={"path": "a", "lora": None}),
     recipe(evaluation={"rewards": ["shapes", {"name": "shapes", "measure": "soft"}]}),
     recipe(method={"loss": "ipo", "tau": 7}),
+    {
+        "model": {"path": "a", "lora": {}},
+        "rollout": {"prompts": "p", "rewards": ["shapes"]},
+        "method": {"loss": "d3po", "beta": 0.1},
+        "evaluation": {"validation": {"prompts": "p", "alarms": {"saturation_rise": None}}},
+        "output": "c",
+    },
 ]
 
 
-@pytest.mark.parametrize("tree", RIGHT, ids=["least", "null", "rewards", "option"])
+@pytest.mark.parametrize("tree", RIGHT, ids=["least", "null", "rewards", "option", "rollout"])
 def test_what_a_recipe_takes_the_schema_takes(tree: dict[str, Any]) -> None:
     validate(tree)
     assert list(faults(tree, SCHEMA)) == []

@@ -32,7 +32,8 @@ class Recording:
         """The adapter's draw, recorded unless it is the held-out evaluation's."""
         draw = self._adapter.draw(batch, seed, visit, band=band)
         if band is None:
-            sums = draw.noise.double().flatten(1).sum(1).tolist()
+            none = draw.noise.dim() == 1  # steps of a sampler were drawn when they were sampled
+            sums = [0.0] * len(batch.ids) if none else draw.noise.double().flatten(1).sum(1).tolist()
             self.seen.extend(zip(batch.ids, batch.visits, draw.time.tolist(), sums, strict=True))
         return draw
 

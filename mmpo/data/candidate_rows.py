@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmpo.data.format_values import caption, label
+from mmpo.data.rows import is_our_id
 from mmpo.data.source_rows import Row, image_bytes, short
 from mmpo.records import normalise_text
 
@@ -38,6 +39,7 @@ class RowDrafts:
     Args:
         prompt: "" where it cannot be read; every draft says so then.
         cluster: of the prompt, as `Prompt.cluster`.
+        id: the row's own, where we made it; "" otherwise.
     """
 
     prompt: str
@@ -45,6 +47,7 @@ class RowDrafts:
     split: str
     drafts: Sequence[Draft]
     place: str
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +146,9 @@ def _drafted(row: Row, prompts: Sequence[str], drafts: Callable[[], list[Draft]]
             fault = fault or str(error)
     if fault:
         found = [Draft(draft.image, draft.response, draft.error or fault, draft.made) for draft in found]
-    return RowDrafts(text, key or normalise_text(text), split, found, row.place)
+    own = row.values.get("id")
+    name = str(own) if is_our_id(own) else ""
+    return RowDrafts(text, key or normalise_text(text), split, found, row.place, name)
 
 
 def _draft(row: Row, value: Any, column: str, made: Mapping[str, Any]) -> Draft:

@@ -43,6 +43,7 @@ class DataCandidate:
         error: why nobody can score it, or None. Pixels are not looked at.
         made: what made it, as far as the data says.
         row: rows of the data set that were read before its own.
+        id: of its row, where we made that row of this one candidate (a sample's); "" otherwise.
     """
 
     key: str
@@ -58,6 +59,7 @@ class DataCandidate:
     error: str | None
     made: Mapping[str, Any] = field(default_factory=dict)
     row: int = 0
+    id: str = ""
 
     def without_image(self) -> DataCandidate:
         """The same without the image's bytes."""
@@ -270,5 +272,6 @@ def _group(run: Sequence[_Placed], numbers: dict[int, int]) -> list[DataCandidat
                     error=draft.error,
                     made=draft.made,
                     row=read,
+                    id=row.id if len(row.drafts) == 1 else "",
                 )
     return list(found.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from mmpo.data.cache import TensorCache
 from mmpo.files import write_bytes
 
 TENSORS = ("states", "behaviour", "scores")
+MOST_OPEN = 64
+"""Files that are open at once; a round may have thousands."""
 Judge = Callable[["Row", Tensor], Tensor]
 """`(row, its scores [R, K]) -> wins [K, K] bool`: whether the first candidate is preferred to the second."""
 
@@ -61,8 +64,9 @@ class Comparisons:
 def write_comparisons(file: Path, made: Comparisons) -> None:
     """One safetensors file; an interrupted write leaves nothing under that name."""
     tensors = {name: getattr(made, name).detach().cpu().contiguous() for name in TENSORS}
-    about = {"rows": json.dumps([asdict(row) for row in made.rows]), "shared": str(int(made.shared))}
-    write_bytes(file, save(tensors, metadata=about))
+    about = {"rows": [asdict(row) for row in made.rows], "shared": made.shared}
+    # one entry: safetensors writes several in any order, and the same samples shall be the same file
+    write_bytes(file, save(tensors, metadata={"about": json.dumps(about)}))
 
 
 def read_about(file: Path) -> tuple[list[Row], bool, int]:
@@ -73,9 +77,9 @@ def read_about(file: Path) -> tuple[list[Row], bool, int]:
     """
     try:
         with safe_open(file, framework="pt") as opened:
-            about = opened.metadata()
+            about = json.loads(opened.metadata()["about"])
             steps = opened.get_slice("behaviour").get_shape()[2]
-        return [Row(**row) for row in json.loads(about["rows"])], about["shared"] == "1", steps
+        return [Row(**row) for row in about["rows"]], about["shared"], steps
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: not a readable rollout file: {error}") from None
     except Exception as error:  # safetensors' own
@@ -116,7 +120,7 @@ class RolloutGroups:
     ) -> None:
         self._texts, self._further = texts, dict(further or {})
         self._groups: list[_Group] = []
-        self._open: dict[Path, Any] = {}
+        self._open: OrderedDict[Path, Any] = OrderedDict()
         self.comparisons = self.ties = 0
         for file in files:
             rows, shared, count = read_about(file)
@@ -191,4 +195,6 @@ class RolloutGroups:
     def _slice(self, file: Path, name: str) -> Any:
         if file not in self._open:
             self._open[file] = safe_open(file, framework="pt").__enter__()
+            if len(self._open) > MOST_OPEN:
+                self._open.popitem(last=False)[1].__exit__(None, None, None)
         return self._open[file].get_slice(name)

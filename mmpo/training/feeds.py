@@ -76,6 +76,17 @@ def wins(forward: Forward) -> Tensor:
     return forward.batch.transition.wins
 
 
+def online(forward: Forward) -> Tensor:
+    """[B, K]: log-likelihoods of the policy's own samples, with gradient."""
+    return forward.policy
+
+
+def online_reference(forward: Forward) -> Tensor:
+    """[B, K]: the same under the reference."""
+    assert forward.reference is not None
+    return forward.reference
+
+
 FEEDS: Mapping[str, Callable[[Forward], Tensor]] = {
     "desirable": desirable,
     "z0": z0,
@@ -83,6 +94,8 @@ FEEDS: Mapping[str, Callable[[Forward], Tensor]] = {
     "chosen_drift": chosen_drift,
     "gold_nll": gold_nll,
     "wins": wins,
+    "online": online,
+    "online_reference": online_reference,
 }
 
 

@@ -39,6 +39,7 @@ LEFTOVERS = (
     "samples/previews.json",
     "tensorboard/events.out.tfevents.*",
     "held_out_reference.safetensors",
+    "validation.json",
     "last_good.safetensors",
     "best.safetensors",
     "base_scores.safetensors",

@@ -37,6 +37,10 @@ class InterruptFlag:
             raise KeyboardInterrupt
         self._set = True
 
+    def on_this_process(self) -> bool:
+        """Whether this process was asked to stop."""
+        return self._set
+
     def on_any_process(self, device: torch.device) -> bool:
         """Whether any process was asked to stop, so that all stop after the same step."""
         if not (torch.distributed.is_available() and torch.distributed.is_initialized()):

@@ -33,6 +33,7 @@ from mmpo.training.sharding import gather, like, shard, whole
 from mmpo.training.size_order import size_order
 from mmpo.training.step import forward_backward, update
 from mmpo.training.terms import fewest_groups
+from mmpo.training.validation import Validation
 
 SUPPORTED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 LAST_GOOD = "last_good.safetensors"
@@ -90,11 +91,13 @@ class Trainer:
         self._ema = MovingAverage(self._parameters, recipe.train.ema) if recipe.train.ema else None
         self._guard = CollapseGuard(recipe.evaluation.guard)
         self._messages: list[str] = []
-        self._good: tuple[int, HeldOut] | None = None
+        self._good: tuple[int, HeldOut | None] | None = None
         self._saved_step = -1
         self._step = self._restore() if resume else 0
         self._module.train()
         self._evidence = Evidence(run, fresh=self._step == 0) if len(run.held_out) else None
+        self._validation = Validation(run, self._step) if run.look is not None else None
+        self._calm = True
         self.outcome = Outcome(steps=self._step, weights_step=self._step)
 
     def _plan_of(self, seed: int | str) -> Plan:
@@ -145,11 +148,13 @@ class Trainer:
                 console.say(message)
             if self._step == 0:
                 self._preview(log, console)
-                if self._evidence is not None:
-                    self._evaluate(log, console)
+            if self._validation is not None and self._validation.begins:
+                self._validate(self._validation, log, console)
+            if self._step == 0 and self._evidence is not None:
+                self._evaluate(log, console)
             while self._step < steps and self.outcome.stopped is None:
                 if run.rounds is not None:
-                    self._next_round(run.rounds, log, console)
+                    self._next_round(run.rounds, log, console, flag)
                 began = time.monotonic()
                 metrics = self._one_step()
                 self._after_step(metrics, time.monotonic() - began, log, console)
@@ -161,10 +166,11 @@ class Trainer:
         gather(run.policy)
         return self.outcome
 
-    def _next_round(self, rounds: Rounds, log: MetricsLog, console: Console) -> None:
+    def _next_round(self, rounds: Rounds, log: MetricsLog, console: Console, flag: InterruptFlag) -> None:
         """Before a step: the groups of its round are at hand.
 
         Raises:
+            Interrupted: asked to stop while sampling; a checkpoint is written, and what was sampled is kept.
             Waiting: the round needs people; a checkpoint is written.
             ValueError: one round after another gives nothing to train on.
         """
@@ -177,10 +183,13 @@ class Trainer:
                 self._round = self._round.following(self._step)
                 self._refresh(run.recipe.rollout.refresh_reference)
             try:
-                found = rounds.gather(self._round.number, run.policy, self._round.identity)
+                found = rounds.gather(self._round.number, run.policy, self._round.identity, flag.on_this_process)
             except Waiting:
                 self._save(even_if_saved=True)
                 raise
+            if found is None:
+                self._save(even_if_saved=True)
+                raise Interrupted(f"stopped in round {self._round.number}; a checkpoint is in {run.folder}")
             new = self._round.identity is None
             count = steps_of(len(found.groups), run.recipe.rollout.passes, train.batch_size)
             self._round = replace(self._round, count=count, identity=found.identity)
@@ -241,7 +250,9 @@ class Trainer:
         section = self._run.recipe.evaluation
         if step % (section.previews.every or section.every) == 0 or last:
             self._preview(log, console)
-        if self._evidence is not None and (step % section.every == 0 or last):
+        if self._validation is not None and (self._validation.is_due(step) or last):
+            self._validate(self._validation, log, console)
+        if self.outcome.stopped is None and self._evidence is not None and (step % section.every == 0 or last):
             self._evaluate(log, console)
         if (step % train.checkpoint_every == 0 or last) and self.outcome.stopped is None:
             self._save()
@@ -275,7 +286,7 @@ class Trainer:
         with self._averaged():
             result = self._evidence.evaluate()  # of the weights that would be saved
             healthy, sentence = self._guard.see_evaluation(result)
-            if healthy:
+            if healthy and self._calm:
                 self._keep_good(result)
         self.outcome.held_out = result
         log.write(self._step, result.metrics())
@@ -286,7 +297,22 @@ class Trainer:
         )
         self._heed(sentence, console)
 
-    def _keep_good(self, result: HeldOut) -> None:
+    def _validate(self, validation: Validation, log: MetricsLog, console: Console) -> None:
+        """A look at samples of the weights that would be saved, and its alarms."""
+        with self._averaged():
+            told = validation.look(self._step)
+            self._calm = told.calm
+            if told.calm and self._evidence is None:
+                self._keep_good(None)
+        if told.metrics:
+            log.write(self._step, told.metrics)
+        for line in told.lines:
+            console.say(line)
+        for sentence in told.alarms:
+            if self.outcome.stopped is None:
+                self._heed(sentence, console)
+
+    def _keep_good(self, result: HeldOut | None) -> None:
         """Remembers the weights to go back to, where the recipe asks the guard to stop a run."""
         if self._run.recipe.evaluation.guard.action != "stop":
             return

@@ -42,6 +42,8 @@ class MetricsLog:
             return
         self._file = folder / METRICS_FILE
         kept = [line for line in read_metrics(folder) if line["step"] <= start] if start else []
+        # a round of own samples is told of after its step's checkpoint, so it will be told of again
+        kept = [line for line in kept if line["step"] < start or "rollout/round" not in line]
         write_bytes(self._file, "".join(json.dumps(line) + "\n" for line in kept).encode())
         self._trackers = open_trackers(report_to, folder, start, config or {})
 

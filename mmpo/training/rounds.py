@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -33,11 +33,12 @@ class Gathered:
 class Rounds(Protocol):
     """Makes a round's groups with the policy as it is, or reads what is stored of it."""
 
-    def gather(self, number: int, policy: nn.Module, identity: str | None) -> Gathered:
-        """The groups of round `number`, counted from 0.
+    def gather(self, number: int, policy: nn.Module, identity: str | None, stop: Callable[[], bool]) -> Gathered | None:
+        """The groups of round `number`, counted from 0; None where sampling was asked to stop before it was whole.
 
         Args:
             identity: of a round that was trained on before, which must then be stored; None: sample what is missing.
+            stop: whether to stop before the next chunk; what was sampled is kept.
         """
         ...
 

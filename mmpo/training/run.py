@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from mmpo.contracts import Adapter, Predict, Reference
 from mmpo.recipe import Recipe
+from mmpo.training.hacking import Look
 from mmpo.training.heldout import Groups
 from mmpo.training.rounds import Rounds
 from mmpo.training.terms import Term
 
 Preview = Callable[[nn.Module, int], NDArray[np.uint8]]
 """`preview(policy, step) -> [H, W, 3]`: writes a grid of samples of the policy after `step` steps, and returns it."""
+LookAt = Callable[[nn.Module, int], Look]
+"""`look(policy, step) -> Look`: samples the policy and scores it; every process calls it and gets the same."""
 
 
 @runtime_checkable
@@ -73,6 +76,7 @@ class Run:
         reference_cache: keeps the reference's log-likelihoods, where the recipe wants them computed once.
         rounds: own samples, which take the place of `train` round after round; None: `train` stays.
         preview: draws the policy's samples, or None; called on the main process alone.
+        look: looks at the validation samples, or None.
     """
 
     accelerator: Accelerator
@@ -91,6 +95,7 @@ class Run:
     identity: Mapping[str, Any]
     reference_cache: Store | None = None
     preview: Preview | None = None
+    look: LookAt | None = None
     rounds: Rounds | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:

@@ -31,6 +31,7 @@ RESUMABLE_CHANGES = (
             "every",
             "guard.",
             "previews.",
+            "validation",
             "prompts",
             "limit",
             "samples",
