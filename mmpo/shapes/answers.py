@@ -14,8 +14,12 @@ _ITEM = rf"(?:an?\s+)?({'|'.join(COLOURS)})\s+({'|'.join(SHAPES)})"
 _MORE = rf"(?:\s*,?\s*(?:and|with)\s+{_ITEM}|\s*,\s*{_ITEM})"
 _RELATIONAL = re.compile(rf"{_ITEM}(?:\s+({'|'.join(RELATIONS)})\s+{_ITEM})?((?:{_MORE})*)")
 _PLACED = re.compile(rf"({'|'.join(_PLACES)})\s+{_ITEM}\s+and\s+({'|'.join(_PLACES)})\s+{_ITEM}((?:{_MORE})*)")
-_SAYS_WHERE = {"above": ("vertical", 0), "below": ("vertical", 1), "left of": ("horizontal", 0)}
-_SAYS_WHERE |= {"right of": ("horizontal", 1)}
+_SAYS_WHERE = {
+    "above": ("vertical", 0),
+    "below": ("vertical", 1),
+    "left of": ("horizontal", 0),
+    "right of": ("horizontal", 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
