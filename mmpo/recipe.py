@@ -248,7 +248,7 @@ class Recipe(_Section):
     @classmethod
     def _rollouts_beside_the_run(cls, data: Any) -> Any:
         """With a rollout the data are its rounds, in the run's folder unless the recipe says where."""
-        if not isinstance(data, dict) or data.get("rollout") is None or not isinstance(data.get("data", {}), dict):
+        if not isinstance(data, dict) or data.get("rollout") is None or not isinstance(data.get("data") or {}, dict):
             return data
         return {**data, "data": {"path": f"{data.get('output')}/rollouts", **(data.get("data") or {})}}
 

@@ -8,6 +8,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from mmpo.recipe_section import Fraction, NonNegative, Number, PathText, Positive, _Section
 
+OF_KINDS = (
+    ("start", "trajectories"),
+    ("train_steps", "trajectories"),
+    *((name, "step_wise") for name in ("first_step", "inner_steps", "threshold", "score_scale")),
+)
+"""Keys that only one kind of rollout has."""
+
 
 class RewardSpec(_Section):
     """A reward by name, with its options beside it."""
@@ -35,7 +42,9 @@ class RolloutSampling(_Section):
         description="noise of the sampler: DDIM's η (default 1, DDPM) or a flow's a (default 0.7). 0 is an ODE, which "
         "has no densities to train on",
     )
-    batch_size: Positive = Field(8, description="images at once; they do not depend on it")
+    batch_size: Positive = Field(
+        8, description="images at once, of which guidance makes two in a forward; they do not depend on it"
+    )
 
 
 class Rollout(_Section):
@@ -113,7 +122,7 @@ class Rollout(_Section):
             )
         if isinstance(self.threshold, tuple) and self.threshold[0] > self.threshold[1]:
             raise ValueError(f"threshold: expected [low, high], got {list(self.threshold)}")
-        for name, kind in (("train_steps", "trajectories"), ("inner_steps", "step_wise"), ("threshold", "step_wise")):
+        for name, kind in OF_KINDS:
             if self.kind != kind and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name}: is for kind: {kind}; leave it out")
         return self

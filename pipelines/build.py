@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,10 +22,7 @@ from mmpo.adapters import AdaptersOff, Denoising, Flow, FrozenAdapter, FrozenCop
 from mmpo.contracts import Adapter, Condition, Predict, Reference
 from mmpo.data.buckets import image_sizes
 from mmpo.data.cache import TensorCache
-from mmpo.data.encoded import EncodedGroups
-from mmpo.data.encoding import EncodedRow, best_and_worst
 from mmpo.data.readers import OpenPairs
-from mmpo.data.split import hold_out
 from mmpo.loss_feeds import feeds_of
 from mmpo.losses import LOSSES
 from mmpo.losses.loss_shares import SHARES
@@ -35,15 +32,12 @@ from mmpo.models.loading import checkpoint_hash, component_hashes, load_pipeline
 from mmpo.models.lora import add_lora
 from mmpo.models.lora_start import StartLora, find_start, start_lora
 from mmpo.recipe import Recipe
-from mmpo.records import content_id
 from mmpo.reward_recipe import RewardRecipe
-from mmpo.training.order import unit_of
 from mmpo.training.run import Run
-from mmpo.training.size_order import size_order
 from mmpo.training.terms import Term
-from pipelines.build_rollout import Feed, rollout_feed, stepper_of
+from pipelines.build_rollout import rollout_feed, stepper_of
+from pipelines.build_stored import stored_feed
 from pipelines.checks import cache_folder
-from pipelines.prepare import encode_data, make_data
 from pipelines.previews import Previews, preview_texts
 from pipelines.validation import build_validation
 
@@ -156,46 +150,6 @@ def build_run(
         rounds=fed.rounds(bind) if fed.rounds is not None else None,
     )
     return run, type(pipeline)
-
-
-def stored_feed(
-    recipe: Recipe,
-    config: CheckpointConfig,
-    base: Base,
-    accelerator: Accelerator,
-    resolution: int,
-    folder: Path,
-    say: Say,
-    *,
-    opened: OpenPairs | None = None,
-) -> Feed:
-    """Stored preferences, made where the recipe says how, encoded once."""
-    if opened is None:
-        with accelerator.main_process_first():
-            make_data(recipe, base.pipeline, base.checkpoint, say if accelerator.is_main_process else _say_nothing)
-    rows, caches = encode_data(recipe, config, base.pipeline, base.hashes, accelerator, resolution, say, opened=opened)
-    train_rows, held_rows = hold_out(rows, recipe.evaluation.held_out_pairs)
-    held_rows = [best_and_worst(row) for row in held_rows]  # held-out preferences are of pairs, for lists too
-    if not train_rows:
-        sides = ", ".join(sorted({row.prompt.split for row in rows}))
-        raise ValueError(
-            f"data.path {recipe.data.path}: no training pairs are left; its {len(rows)} pairs are of: {sides}"
-        )
-    say(f"{len(train_rows)} training pairs, {len(held_rows)} held out{_held_out_note(recipe, held_rows)}")
-    order = size_order([row.size for row in train_rows], unit_of(recipe.train), recipe.train.seed)
-    if order is not None and order.waiting:
-        alone = "train.micro_batch_size: 1 lets none wait"
-        say(f"{order.waiting} training pairs wait for a later pass, since a forward is of one size ({alone})")
-    return Feed(
-        train=EncodedGroups(train_rows, caches, config.family.image_conditions, mirrored=recipe.data.flip > 0),
-        held_out=EncodedGroups(held_rows, caches, config.family.image_conditions),
-        clusters=[row.prompt.cluster for row in held_rows],
-        identity={
-            "training rows": content_id([_told(row) for row in train_rows]),
-            "held-out rows": content_id([row.id for row in held_rows]),
-        },
-        prompts=[[row.prompt.text for row in side] for side in (held_rows, train_rows)],
-    )
 
 
 @dataclass(frozen=True)
@@ -389,20 +343,6 @@ def build_terms(recipe: Recipe, elements: int, device: torch.device, say: Say) -
             )
         )
     return terms, 1.0 if scale is None else scale
-
-
-def _held_out_note(recipe: Recipe, held_rows: Sequence[EncodedRow]) -> str:
-    sides = sorted({row.prompt.split for row in held_rows} - {"", "train"})
-    if sides:
-        return f" (split: {', '.join(sides)})"
-    if not held_rows and recipe.evaluation.held_out_pairs:
-        return ": too few pairs, so there is no held-out evaluation and no guard on it"
-    return ""
-
-
-def _told(row: EncodedRow) -> Any:
-    """What a row says beside its images and prompt, which its id holds: captions, and columns that a loss asked for."""
-    return (row.id, row.captions, row.extra) if row.captions or row.extra else row.id
 
 
 def _say_nothing(text: str) -> None:

@@ -2,60 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 import rewards
-from mmpo.contracts import Predict
 from mmpo.data.rollouts import RolloutGroups
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import long_prompts
-from mmpo.recipe import Recipe, RewardSpec
+from mmpo.recipe import Recipe
 from mmpo.records import content_id
 from mmpo.sampling.ddim import Ddim
 from mmpo.sampling.flow_sde import FlowSde
 from mmpo.sampling.stepper import Stepper, refuse_deterministic, trainable_steps
-from mmpo.training.heldout import Groups
 from mmpo.training.rounds import Rounds
+from pipelines.build_stored import Bind, Feed, Say
 from pipelines.checks import cache_folder
 from pipelines.prepare import text_cache
 from pipelines.prompts import load_prompts
 from pipelines.rollout import OwnRounds, Studio
 from pipelines.rollout_chunks import Maker
 
-Say = Callable[[str], None]
-Bind = Callable[[nn.Module], Predict]
 ETA = {"flow": 0.7}
 """Of a flow's SDE, as Flow-GRPO has it; diffusion has 1, which is DDPM."""
-
-
-@dataclass(frozen=True)
-class Feed:
-    """What a run trains on.
-
-    Args:
-        train, held_out: groups; with rounds both are empty at first.
-        clusters: per held-out group the name of its prompt.
-        identity: what a resume must find unchanged.
-        prompts: texts of the held-out and of the training data, for previews.
-        rewards: that are loaded, with what the recipe says of each.
-        rounds: given how a module is bound, the rounds of own samples; None: `train` stays.
-    """
-
-    train: Groups
-    held_out: Groups
-    clusters: Sequence[str]
-    identity: Mapping[str, str]
-    prompts: Sequence[Sequence[str]] = field(default_factory=list)
-    rewards: Sequence[tuple[RewardSpec, Any]] = ()
-    rounds: Callable[[Bind], Rounds] | None = None
 
 
 def stepper_of(recipe: Recipe, config: CheckpointConfig) -> Stepper:

@@ -1,4 +1,4 @@
-"""`mmpo eval`: base against tuned, here or by a benchmark's own tool. Heavy imports come with the work."""
+"""`mmpo eval`: base against tuned, here or by a benchmark's own tool; answers of VLMs. Heavy imports come later."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli_vlm_eval import VLM_KINDS, VlmOptions
+from pipelines.cli_vlm_eval import run as run_vlm
+
 KINDS = "geneval, t2i_compbench or dpg"
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="The folder of a finished run.")] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe's section evaluation."),
@@ -22,18 +25,68 @@ def evaluate(
         typer.Option(metavar="KIND", help=f"Images for a benchmark's own tool instead of scores: {KINDS}."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Of the export; default: RUN/export/KIND.")
+        Path | None,
+        typer.Option("--output", "-o", help="Of the export, default: RUN/export/KIND; with --benchmark a JSON file."),
     ] = None,
     results: Annotated[
         Path | None,
         typer.Option("--read-results", metavar="DIR", help="An export's folder, after its tool ran on base and tuned."),
     ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"Answers of a vision-language model, without RUN: {VLM_KINDS}.")
+    ] = None,
+    questions: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="The benchmark's own file or folder; may be repeated.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Answers: rows, or a folder of mmpo respond.")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(metavar="FILE", help="Answers of the base, to compare with.")] = None,
+    write_questions: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the questions for mmpo respond (JSONL) and stop.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="With --write-questions: so many at random.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --limit, and of the intervals of --benchmark.")] = 0,
+    synonyms: Annotated[Path | None, typer.Option(metavar="FILE", help="CHAIR's words for objects.")] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="WHO", help="yes_no, a URL (.../v1), or a file of replies {id, reply}.")
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(metavar="NAME", help="The model's name at the URL.")] = None,
+    judge_key: Annotated[str, typer.Option(metavar="VARIABLE", help="Environment variable with the judge's key.")] = "",
+    partial: Annotated[bool, typer.Option("--partial", help="Score the questions that are answered.")] = False,
 ) -> None:
     """Compares a run's weights with their base.
 
     The same prompts and noise for both, any reward, 95 % intervals over prompts, and the same by category where the
     prompts are a benchmark's (PartiPrompts, HPDv2, DrawBench, GenEval, GenEval 2, T2I-CompBench, DPG-Bench).
+    With --benchmark and no RUN: answers of a vision-language model, from files on this machine.
     """
+    if benchmark is not None:
+        if run is not None or export is not None or results is not None:
+            raise ValueError("--benchmark: scores files of answers; leave RUN, --export and --read-results out")
+        options = VlmOptions(
+            benchmark,
+            questions or [],
+            answers,
+            against,
+            synonyms=synonyms,
+            judge=judge,
+            judge_model=judge_model,
+            judge_key=judge_key,
+            partial=partial,
+            write=write_questions,
+            limit=limit,
+            seed=seed,
+            output=output,
+        )
+        run_vlm(options)
+        return
+    alone = {"--questions": questions, "--answers": answers, "--against": against, "--write-questions": write_questions}
+    given = next((name for name, value in alone.items() if value), None)
+    if given is not None or run is None:
+        raise ValueError(
+            f"{given}: add --benchmark, one of {VLM_KINDS}" if given else "RUN: name a finished run's folder"
+        )
     if export is not None and results is not None:
         raise ValueError("--export and --read-results: give one of them; the tool runs between the two")
     if output is not None and export is None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pipelines.data_answers import answers_in
 from pipelines.data_next import as_flags, as_overrides, command, of_output
 from pipelines.data_source import Source, bad_lines, locate, none_left
 
@@ -29,6 +30,9 @@ Columns = Annotated[
     typer.Option("--columns", metavar="OURS=THEIRS", help="A column of another name; may be repeated."),
 ]
 Rejected = Annotated[str | None, typer.Option("--rejected", help="Folder of the rejected images; PATH has the chosen.")]
+Images = Annotated[
+    str | None, typer.Option("--images", help="Rows of answers: the folder that paths of images are relative to.")
+]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Read only the first so many pairs.")]
 ModelName = Annotated[
     str | None, typer.Option("--model", help="Checkpoint (folder or hub name) whose tokenizers and resolution count.")
@@ -60,6 +64,7 @@ def inspect_command(
     resolution: Resolution = None,
     model: ModelName = None,
     output: Annotated[Path, typer.Option("--output", help="The page.")] = Path("inspect.html"),
+    images: Images = None,
     format: Format = "auto",
     split: Split = None,
     columns: Columns = None,
@@ -68,9 +73,14 @@ def inspect_command(
 ) -> None:
     """Shows random pairs as the model will see them.
 
-    Writes one HTML page that needs no network. Reads all pairs once, or the first --limit.
+    Writes one HTML page that needs no network. Reads all pairs once, or the first --limit. Pairs of answers about
+    images are shown with their conversation; --model then counts the tokens of each.
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    if (answers := answers_in(source, images)) is not None:
+        from pipelines.data_answer_cli import inspect_lines
+
+        return _say(inspect_lines(answers, output, rows=rows, seed=seed, model=model))
     from pipelines.data_inspect import inspect_pairs, summary_lines, write_page
     from pipelines.data_output import check_file, places
 
@@ -91,6 +101,7 @@ def inspect_command(
 def stats_command(
     path: Place,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    images: Images = None,
     resolution: Resolution = None,
     model: ModelName = None,
     format: Format = "auto",
@@ -105,6 +116,10 @@ def stats_command(
     of images and does not decode them, so damage further inside is not noticed here.
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    if (answers := answers_in(source, images)) is not None:
+        from pipelines.data_answer_cli import stats_lines as answer_stats_lines
+
+        return _say(answer_stats_lines(answers, json_file, model=model))
     from mmpo.data.readers import ReadReport
     from mmpo.files import write_json
     from pipelines.data_output import check_file, places

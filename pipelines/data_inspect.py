@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mmpo.data.readers import ReadReport
 from mmpo.files import write_bytes
@@ -21,6 +21,7 @@ from pipelines.page import page, text
 STYLE = Path(__file__).with_name("data_inspect.css")
 MANY = 60  # above so many rows the pictures are smaller
 KEPT_BYTES = 256_000_000  # so much of the data is held in memory, undrawn
+Shown = TypeVar("Shown")
 
 
 @dataclass(frozen=True)
@@ -88,30 +89,43 @@ def inspect_pairs(
     )
 
 
-def reservoir(groups: Iterable[Group], rows: int, seed: int, draw: Callable[[int, Group], Card]) -> dict[int, Card]:
+def group_bytes(group: Group) -> int:
+    """Bytes of a group's images."""
+    return sum(len(candidate.image) for candidate in group.candidates)
+
+
+def reservoir(
+    groups: Iterable[Shown],
+    rows: int,
+    seed: int,
+    draw: Callable[[int, Shown], Card],
+    size: Callable[[Shown], int] = group_bytes,  # type: ignore[assignment]
+) -> dict[int, Card]:
     """`rows` groups, each set of them as likely as any other, drawn when it is clear which, or memory runs short.
 
+    Args:
+        size: bytes that one holds in memory.
     References:
         Vitter, "Random sampling with a reservoir", ACM TOMS 1985, algorithm R.
     """
     rng = random.Random(seed)
-    kept: list[tuple[int, Group | Card]] = []
+    kept: list[tuple[int, Shown | Card]] = []
     held = 0
 
-    def drawn() -> Iterator[tuple[int, Group | Card]]:
+    def drawn() -> Iterator[tuple[int, Card]]:
         for number, one in told(kept, lambda count: f"{count:,} of {len(kept):,} pairs drawn"):
-            yield number, draw(number, one) if isinstance(one, Group) else one
+            yield number, one if isinstance(one, Card) else draw(number, one)
 
     for number, group in enumerate(groups):
         at = number if number < rows else rng.randrange(number + 1)
         if at >= rows:
             continue
         kept[at : at + 1] = [(number, group)]
-        held += sum(len(candidate.image) for candidate in group.candidates)
+        held += size(group)
         if held > KEPT_BYTES:
             kept, held = list(drawn()), 0
     kept.sort(key=lambda pair: pair[0])
-    return {number: one for number, one in drawn() if isinstance(one, Card)}
+    return dict(drawn())
 
 
 def summary_lines(found: Inspection) -> Iterator[str]:
@@ -149,24 +163,26 @@ def page_html(found: Inspection) -> str:
         f"<h1>Preference pairs</h1><p class='soft'><code>{text(found.source)}</code></p>",
         f'<ul class="counts">{numbers}{words}</ul>',
         *(f'<p class="warn">{text(note)}</p>' for note in found.notes),
-        _bad_rows(found.report),
+        bad_rows(found.report),
         f"<h2>{len(found.cards):,} random pairs, as the model will see them</h2>",
         "<p class='soft'>Decoded, the centre square cut out, resized. In the small drawing the kept part is grey and "
         "what is cut off is red. Numbers are the pairs' places in the data.</p>",
-        _flags(found.flags, len(found.cards)),
+        flag_line(found.flags, len(found.cards)),
         f'<div class="cards">{"".join(shown.html for shown in found.cards.values())}</div>',
     ]
     return page(f"Pairs of {found.source}", "\n".join(body))
 
 
-def _flags(flags: Counter[str], shown: int) -> str:
+def flag_line(flags: Counter[str], shown: int) -> str:
+    """What is odd about the rows that are shown."""
     if not flags:
         return "<p>Nothing odd about these.</p>"
     listed = "; ".join(f"{text(flag)}: {count} of {shown}" for flag, count in flags.most_common())
     return f'<p class="warn">{listed}</p>'
 
 
-def _bad_rows(report: ReadReport) -> str:
+def bad_rows(report: ReadReport) -> str:
+    """The bad rows' first messages, folded."""
     if not report.bad:
         return ""
     listed = "".join(f"<li>{text(message)}</li>" for message in report.bad)

@@ -15,27 +15,29 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
-from mmpo.adapters.draws import generator
-from mmpo.contracts import Predict
+from mmpo.contracts import Condition, Predict
 from mmpo.data.cache import TensorCache
-from mmpo.data.rollouts import RolloutGroups, Row
+from mmpo.data.rollouts import Judge, RolloutGroups, Row, read_about
 from mmpo.data.shards import mark_done, read_done
 from mmpo.files import write_json
 from mmpo.models.loading import tensors_hash
+from mmpo.random_streams import generator
 from mmpo.records import Prompt, content_id
 from mmpo.rollout_recipe import Rollout
 from mmpo.sampling.chains import Prompts, Sampler
 from mmpo.sampling.comparisons import dominance
 from mmpo.sampling.stepper import Stepper, trainable_steps
 from mmpo.training.folders import list_checkpoints
-from mmpo.training.rounds import Gathered
+from mmpo.training.rounds import Gathered, Waiting
 from mmpo.training.shuffle import permutation
 from pipelines.rollout_chunks import Chunk, chunks_of
-from pipelines.rollout_votes import judge_by_votes
+from pipelines.rollout_votes import ABOUT, IMAGES, judge_by_votes, vote_place, votes_so_far
 
-ABOUT = "about.json"
+VOTED = " votes "
+"""Between a round's identity and which votes decided it."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +84,15 @@ class OwnRounds:
     def gather(self, number: int, policy: nn.Module, identity: str | None, stop: Callable[[], bool]) -> Gathered | None:
         """See `Rounds.gather`."""
         studio = self._studio
+        identity, _, voted = (identity or "").partition(VOTED)
         if studio.spec.stored is not None:
             folder = stored_round(Path(studio.spec.stored), number)
-            return self._read(number, folder, self._stored_identity(folder))
+            return self._read(number, folder, self._stored_identity(folder), voted)
         folder = studio.folder / f"round-{number:05d}"
-        if identity is None:
+        if not identity:
             identity = self._identity(number, policy)
             done = (read_done(folder) or {}).get("settings") == {"identity": identity}
+            studio.accelerator.wait_for_everyone()  # all have looked before one changes the folder
             if not done and not self._sample(number, policy, folder, identity, stop):
                 return None
         elif (read_done(folder) or {}).get("settings") != {"identity": identity}:
@@ -96,7 +100,7 @@ class OwnRounds:
                 f"--resume: {folder} is not the round that the checkpoint was trained on; put that folder back, or "
                 "start a new output folder"
             )
-        return self._read(number, folder, identity)
+        return self._read(number, folder, identity, voted)
 
     def _stored_identity(self, folder: Path) -> str:
         """The identity of a round of another run, after seeing that it was sampled as this recipe says."""
@@ -107,6 +111,19 @@ class OwnRounds:
                     f"rollout.stored {folder}: was sampled with {name} {about['sampled as'].get(name)!r}, and this "
                     f"recipe has {value!r}; the log-densities would be of another sampler"
                 )
+        scored = about.get("rewards")
+        if self._studio.spec.labels == "rewards" and scored != self._studio.made_by["rewards"]:
+            raise ValueError(
+                f"rollout.stored {folder}: was scored by {scored}, and this recipe's rewards are "
+                f"{self._studio.made_by['rewards']}; name the rewards of that run, or sample anew"
+            )
+        for file in sorted(folder.glob("chunk-*.safetensors")):
+            for row in read_about(file)[0]:
+                if row.prompt not in self._studio.texts:
+                    raise ValueError(
+                        f"rollout.stored {folder}: its prompt '{row.prompt}' is not in rollout.prompts "
+                        f"{self._studio.spec.prompts}; give the prompts of that run"
+                    )
         return str(about["identity"])
 
     def _sampled_as(self) -> dict[str, Any]:
@@ -141,26 +158,31 @@ class OwnRounds:
         studio = self._studio
         accelerator = studio.accelerator
         if accelerator.is_main_process:
-            about = folder / ABOUT
-            if folder.is_dir() and (not about.is_file() or json.loads(about.read_text())["identity"] != identity):
-                shutil.rmtree(folder)  # an interrupted round of other weights
+            clear_other_round(folder, identity)
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(about, {"identity": identity, "round": number, "sampled as": self._sampled_as()})
+            about = {
+                "identity": identity,
+                "round": number,
+                "sampled as": self._sampled_as(),
+                "rewards": studio.made_by["rewards"],
+            }
+            write_json(folder / ABOUT, about)
             for old in self._not_needed(number):
-                shutil.rmtree(old)
+                remove_round(old)
         accelerator.wait_for_everyone()
         chunks = chunks_of(folder, self.prompts_of(number), studio.spec)
         training = policy.training
         policy.eval()
         try:
-            with torch.no_grad(), studio.visit(), accelerator.autocast():
+            with torch.no_grad(), studio.visit():
                 sampler = Sampler(
-                    studio.bind(policy),
+                    _in_its_precision(studio.bind(policy), accelerator.autocast),
                     studio.stepper,
                     studio.spec.sampling.guidance,
                     studio.spec.density,
                     studio.seed,
                     number,
+                    studio.spec.sampling.batch_size,
                 )
                 for chunk in chunks[accelerator.process_index :: accelerator.num_processes]:
                     if not chunk.marker.is_file() and not stop():
@@ -194,12 +216,28 @@ class OwnRounds:
         said = {name: torch.stack([row[name] for row in rows]).to(device) for name in rows[0]}
         return Prompts(chunk.ids, said, {name: value.to(device) for name, value in studio.texts.get("").items()})
 
-    def _read(self, number: int, folder: Path, identity: str) -> Gathered:
+    def _judge(self, folder: Path, voted: str) -> tuple[Judge, str]:
+        """(what decides the comparisons of a round, by which votes: the same on all processes and after a resume).
+
+        Raises:
+            Waiting: nobody voted on them yet.
+        """
+        spec = self._studio.spec
+        if spec.labels != "votes":
+            return _by_scores, ""
+        place = vote_place(folder, Path(spec.votes) if spec.votes is not None else None)
+        told: str | None = voted or broadcast_object_list([votes_so_far(folder, place)])[0]
+        if told is None:
+            raise Waiting(
+                f"{folder.name} waits for votes: run `mmpo vote {folder / IMAGES} --output {place}`, then go on with "
+                "`mmpo train ... --resume`"
+            )
+        return judge_by_votes(folder, place, told), VOTED + told
+
+    def _read(self, number: int, folder: Path, identity: str, voted: str) -> Gathered:
         """The groups of a stored round, and what it says."""
         studio = self._studio
-        people = studio.spec.labels == "votes"
-        votes = Path(studio.spec.votes) if studio.spec.votes is not None else None
-        judge = judge_by_votes(folder, votes) if people else _by_scores
+        judge, voted = self._judge(folder, voted)
         groups = RolloutGroups(
             sorted(folder.glob("chunk-*.safetensors")),
             studio.texts,
@@ -228,7 +266,7 @@ class OwnRounds:
         if failures:
             more = f" (and {len(failures) - 1} more, in {folder})" if len(failures) > 1 else ""
             note += f"\nwarning: left out: {failures[0]}{more}"
-        return Gathered(groups, identity, metrics, note)
+        return Gathered(groups, identity + voted, metrics, note)
 
     def _steps(self, number: int, row: Row, count: int) -> list[int]:
         """The steps of a comparison that are trained: those with a density, and of them as many as the recipe says."""
@@ -239,6 +277,42 @@ class OwnRounds:
             return steps
         random = generator(self._studio.seed, row.id, number, "trained steps")
         return sorted(steps[place] for place in torch.randperm(len(steps), generator=random)[:wanted].tolist())
+
+
+def _in_its_precision(predict: Predict, autocast: Callable[[], AbstractContextManager[Any]]) -> Predict:
+    """The denoiser alone under autocast: an SDXL's VAE overflows in float16; a reward has its own precision."""
+
+    def under_autocast(x: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        with autocast():
+            return predict(x, timesteps, condition)
+
+    return under_autocast
+
+
+def clear_other_round(folder: Path, identity: str) -> None:
+    """Removes a round of other weights, which a killed run left, and nothing else.
+
+    Raises:
+        ValueError: the folder is not of our making, or people voted in it.
+    """
+    if not folder.is_dir() or all(there.suffix == ".partial" for there in folder.iterdir()):
+        return
+    about = folder / ABOUT
+    if about.is_file() and json.loads(about.read_text())["identity"] == identity:
+        return
+    if not about.is_file() or (folder / "votes").exists():
+        what = "people voted on samples of other weights there" if about.is_file() else "it is no round of samples"
+        raise ValueError(f"{folder}: {what}; move it away, or choose another folder with data.path or output")
+    remove_round(folder)
+
+
+def remove_round(folder: Path) -> None:
+    """Whole or not at all: what a kill leaves of it has another name, and goes with the next one."""
+    gone = folder.with_name(f".{folder.name}.gone")
+    for left in (*folder.parent.glob(".round-*.gone"), gone):
+        shutil.rmtree(left, ignore_errors=True)
+    folder.rename(gone)
+    shutil.rmtree(gone)
 
 
 def stored_round(folder: Path, number: int) -> Path:

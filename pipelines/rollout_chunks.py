@@ -114,7 +114,9 @@ class Maker:
                 chains.shared,
             ),
         )
-        named = {reward.name: scores[n][np.isfinite(scores[n])].tolist() for n, reward in enumerate(self.rewards)}
+        names = [reward.name for reward in self.rewards]
+        names = [f"{name}#{n + 1}" if name in names[:n] else name for n, name in enumerate(names)]
+        named = {name: scores[n][np.isfinite(scores[n])].tolist() for n, name in enumerate(names)}
         return {"counts": {"images": len(texts), "prompts without scores": int((~kept).sum())}, "scores": named}
 
     def _step_wise(self, chunk: Chunk, sampler: Sampler, prompts: Prompts, failures: Failures) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def rollout_counts(recipe: Recipe, config: CheckpointConfig, latent_elements: in
         steps=of_round,
         rounds=-(-recipe.train.steps // max(1, of_round)),
         stored=stored * prompts * latent_elements,
-        batch=max(1, spec.sampling.batch_size // k) * k,
+        batch=min(spec.sampling.batch_size, max(1, spec.sampling.batch_size // k) * k),
     )
 
 

@@ -109,6 +109,8 @@ def _asked(
     try:
         given = ask(rows)
         values = np.array(getattr(given, "values", given), np.float32)
+    except torch.OutOfMemoryError:
+        raise  # no fault of a candidate
     except Exception as error:
         return np.full(len(rows), np.nan, np.float32), f"raised {type(error).__name__}: {error}"
     if values.shape != (len(rows),):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mmpo.adapters.clean_prediction import CleanPrediction
-from mmpo.adapters.draws import generator
 from mmpo.models.checkpoint import CheckpointConfig
 from mmpo.models.families import decode_pixels, encode_images, images_at_once
+from mmpo.random_streams import generator
 
 KEPT_PROMPTS = 1024  # SDXL's embeddings of so many take 640 MB in float32
 

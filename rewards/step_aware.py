@@ -107,7 +107,10 @@ class StepAware:
             raise ValueError(f"prompts[{empty[0]}]: the text is empty; nothing to compare the image with")
         times = _checked(timesteps, len(prompts))
         said = self.clip.texts(prompts)[0].clone()  # out of inference mode, so that a gradient may keep it
-        seen = self.clip.pixels(shortest_side_crop(pixels, self.clip.size), timesteps=times)
+        parts = zip(pixels.split(self.batch_size), times.split(self.batch_size), strict=True)
+        seen = torch.cat(
+            [self.clip.pixels(shortest_side_crop(part, self.clip.size), timesteps=at) for part, at in parts]
+        )
         return self.clip.scale * (seen * said).sum(-1)
 
 

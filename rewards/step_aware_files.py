@@ -56,7 +56,7 @@ def load_step_aware(
     if file is not None:
         beside, at = config, None
     elif place is not None and (place / FILE).is_file():
-        file = place / FILE
+        file, beside = place / FILE, str(place)
     if file is None:
         try:
             plain = load_clip(weights, revision=revision, device=device, dtype=dtype)

@@ -141,7 +141,8 @@ def main() -> None:
         hits += killed_run(recipe, min(3, options.kills - hits), seconds, rng)
         if not same_end(options.folder / "whole", options.folder / f"killed{attempt}"):
             sys.exit(f"{options.kind}: attempt {attempt} with seed {options.seed} ended with other weights")
-    print(f"{options.kind}: {hits} kills in {attempt} runs, every end bit-identical")
+    steps = tree(options.kind, options.folder, "whole")["train"]["steps"]
+    print(f"{options.kind}: {hits} kills in {attempt} runs of {steps} steps, every end bit-identical")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import torch
 from surrogates import TinyNet
 from torch import Tensor, nn
 
-from mmpo.adapters.draws import generator
 from mmpo.contracts import Batch, Condition, Transition
+from mmpo.random_streams import generator
 from mmpo.sampling.chains import Chains, Prompts, Sampler
 from mmpo.sampling.ddim import Ddim
 from mmpo.sampling.flow_sde import FlowSde

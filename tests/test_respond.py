@@ -282,3 +282,21 @@ def test_the_command_says_what_it_would_do_and_refuses_what_is_not_there(
 def test_the_shipped_recipe_is_found_by_its_kind_alone() -> None:
     assert list(shipped_recipes(RespondRecipe)) == ["llava_responses"]
     assert "llava_responses" not in shipped_recipes()
+
+
+def test_rows_of_answers_are_counted_in_the_models_own_template(world: Path, tmp_path: Path) -> None:
+    """The tiny LLaVA's tokens are bytes, and an image is 4 of them."""
+    from answer_files import pictures, write_json
+
+    from mmpo.data.answer_readers import read_answers
+    from pipelines.data_answer_tokens import token_counter
+
+    count = token_counter(str(world / "llava"))
+    pictures(tmp_path)
+    row = {"images": ["0.png"], "prompt": "What is it?", "chosen": "A small cat.", "rejected": "A small horse."}
+    (pair,) = read_answers(write_json(tmp_path / "d.json", [row]))
+    template = "USER: \nWhat is it? ASSISTANT: A small cat. "
+    found = count(pair)
+    assert (found.image_tokens, found.chosen, found.rejected) == (4, 4 + len(template), 6 + len(template))
+    with pytest.raises(ValueError, match="processor cannot be had"):
+        token_counter(str(tmp_path))

@@ -53,7 +53,10 @@ def test_a_sampler_without_noise_is_refused_with_what_to_use_instead(value: floa
         ({**STEP_WISE, "threshold": 1.5}, "rollout.threshold"),
         ({"threshold": 0.3}, "threshold: is for kind: step_wise; leave it out"),
         ({"inner_steps": 4}, "inner_steps: is for kind: step_wise; leave it out"),
+        ({"first_step": 2}, "first_step: is for kind: step_wise; leave it out"),
+        ({"score_scale": 10}, "score_scale: is for kind: step_wise; leave it out"),
         ({**STEP_WISE, "train_steps": 2}, "train_steps: is for kind: trajectories; leave it out"),
+        ({**STEP_WISE, "start": "own"}, "start: is for kind: trajectories; leave it out"),
     ],
 )
 def test_rollouts_that_make_no_sense_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

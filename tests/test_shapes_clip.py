@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import rewards
 from mmpo.shapes import checkpoints
 from mmpo.shapes.corruption import CHANGES, corrupted
 from mmpo.shapes.defects import DEFECTS
@@ -49,6 +50,22 @@ def test_the_folder_is_frozen_small_and_safe() -> None:
     for name in ("tokenizer.json", "vocab.json", "merges.txt"):
         assert (FOLDER / name).read_bytes() == (checkpoints.checkpoint_path("sd") / "tokenizer" / name).read_bytes()
     assert json.loads((FOLDER / "config.json").read_text())["vision_config"]["image_size"] == 32
+
+
+def test_the_step_aware_reward_is_frozen_and_small() -> None:
+    folder = checkpoints.checkpoint_path("step_aware")
+    checkpoints.verify_checkpoint("step_aware")
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 5e6
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (folder / name).read_bytes() == (FOLDER / name).read_bytes()
+
+
+def test_the_step_aware_reward_knows_the_timestep() -> None:
+    reward = rewards.load("step_aware", weights="shapes/step_aware")
+    scene = scenes("train")[0]
+    image = render(scene, seed=0)
+    at = [reward.score([image], [captions(scene)[0]], timesteps=[t]).values[0] for t in (0, 501)]
+    assert at[0] != at[1]
 
 
 def test_the_processor_changes_no_pixel_and_pads_to_16() -> None:

@@ -259,3 +259,33 @@ def test_a_sampler_without_noise_is_refused_with_what_to_use_instead(eta: float)
     with pytest.raises(ValueError, match=r"rollout.sampling.eta: .*ODE.*use 1.*stored pairs"):
         refuse_deterministic("rollout.sampling.eta", eta, "use 1")
     refuse_deterministic("rollout.sampling.eta", 0.1, "use 1")
+
+
+# ---- schedules that sampling meets outside of the tests ----
+
+
+@pytest.mark.parametrize("steps", [50, 1000])
+def test_a_schedule_that_begins_with_pure_noise_gives_numbers(steps: int) -> None:
+    """1 − ᾱ_p − σ² is 0 at its first step, and below it by rounding."""
+    zero = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": "v_prediction"}
+    stepper = Ddim.from_config({**BASE, **zero}, steps=steps, eta=1.0)
+    x = torch.ones(1, 1, 1, 1)
+    means = torch.stack([stepper.mean(x, x, torch.tensor([step])) for step in range(steps)])
+    assert means.isfinite().all()
+
+
+def test_more_noise_than_a_step_has_room_for_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"eta: 1\.5 is more noise .* use 1 \(DDPM\) or less"):
+        Ddim.from_config(BASE, steps=20, eta=1.5)
+
+
+def test_steps_beyond_the_schedule_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"steps: 1000 of this schedule begin at 1000, which it lacks; take fewer"):
+        Ddim.from_config({**BASE, "steps_offset": 1, "timestep_spacing": "leading"}, steps=1000, eta=1.0)
+
+
+def test_predictions_of_a_scheduler_that_says_nothing_of_clipping_are_not_cut_off() -> None:
+    """Such as an SDXL's EulerDiscreteScheduler; DDIMScheduler's own default is for pixels."""
+    config = {name: value for name, value in BASE.items() if name != "clip_sample"}
+    assert Ddim.from_config(config, steps=4, eta=1.0).clip is None
+    assert Ddim.from_config({**config, "clip_sample": True}, steps=4, eta=1.0).clip == 1.0

@@ -27,8 +27,9 @@ from mmpo.data.vote_log import open_log
 from mmpo.data.vote_schedule import schedule
 from mmpo.data.vote_shares import vote_share, vote_weight
 from mmpo.data.vote_wins import read_scores, read_votes, wins_of
+from mmpo.files import write_json
 from mmpo.records import Group, Prompt
-from pipelines.rollout_votes import judge_by_votes, write_images
+from pipelines.rollout_votes import judge_by_votes, votes_so_far, write_images
 from pipelines.vote_ballot import Ballot, Stale, check_votes
 from pipelines.vote_data import VoteData, vote_data
 from pipelines.vote_write import write_votes
@@ -349,14 +350,18 @@ def test_a_training_reads_the_votes_on_its_round(tmp_path: Path) -> None:
     folder = tmp_path / "round-00000"
     rows = [Row(name, "a cat", "", "train", 0) for name in ("one", "two")]
     images = [decode(tiny.picture(at)) for at in range(4)]
+    write_json(folder / "about.json", {"identity": "these weights"})
     write_images(folder, 0, rows, [Prompt("a cat")] * 2, images)
+    assert votes_so_far(folder, folder / "votes") is None
     with asking(folder / "images", folder / "votes") as ballot:
         assert ballot.state()["total"] == 2
         while (state := ballot.state())["number"] is not None:
             better = {(0, 1): 1, (2, 3): 2}[tuple(sorted(images_of(state)))]
             first = images_of(state)[0] in (0, 2)
             ballot.vote(state["number"], better if first else 3 - better)
-    judge = judge_by_votes(folder, None)
+    told = votes_so_far(folder, folder / "votes")
+    assert told is not None
+    judge = judge_by_votes(folder, folder / "votes", told)
     assert [judge(row, torch.zeros(0, 2)).tolist() for row in rows] == [
         [[False, True], [False, False]],
         [[False, False], [True, False]],

@@ -17,6 +17,11 @@ LLAVA = (
     "{% for m in messages %}{{ m['role'] | upper }}: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n"
     "{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
+IDEFICS = (
+    "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}:{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end_of_utterance>\n"
+    "{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+)
 QWEN_MARKS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
 QWEN_MARKS += ["<|image_pad|>", "<|video_pad|>"]
 
@@ -138,15 +143,78 @@ def make_llava(folder: Path, *, seed: int = 0) -> Path:
         image_token="<image>",
         chat_template=LLAVA,
     )
-    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    text = qwen_text(len(tokenizer)) | {"model_type": "llama", "pad_token_id": tokenizer.pad_token_id}
     config = LlavaConfig(
-        vision_config={**tower, "model_type": "clip_vision_model", "image_size": 28, "patch_size": 14},
-        text_config={**text, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+        vision_config={**_TOWER, "model_type": "clip_vision_model"},
+        text_config=_llama_text(tokenizer),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=4,
     )
     return _save(LlavaForConditionalGeneration, config, processor, folder, seed)
+
+
+def make_llava_next(folder: Path, *, seed: int = 0) -> Path:
+    """LLaVA-NeXT: an image is seen whole and in tiles, whose number depends on its shape."""
+    from transformers import (
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessor,
+        LlavaNextProcessor,
+    )
+
+    marks = ["<unk>", "<s>", "</s>", "<pad>", "<image>"]
+    tokenizer = byte_tokenizer(marks, eos_token="</s>", pad_token="<pad>", bos_token="<s>", unk_token="<unk>")
+    grid = [[28, 56], [56, 28]]
+    crop = {"height": 28, "width": 28}
+    processor = LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessor(size={"shortest_edge": 28}, crop_size=crop, image_grid_pinpoints=grid),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token="<image>",
+        chat_template=LLAVA,
+    )
+    config = LlavaNextConfig(
+        vision_config={**_TOWER, "model_type": "clip_vision_model"},
+        text_config=_llama_text(tokenizer),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=grid,
+    )
+    return _save(LlavaNextForConditionalGeneration, config, processor, folder, seed)
+
+
+def make_idefics3(folder: Path, *, seed: int = 0) -> Path:
+    """Idefics3, as SmolVLM is one: tiles with marks of their own around them, and a connector as the projector."""
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessor, Idefics3Processor
+
+    marks = ["<|endoftext|>", "<|im_start|>", "<end_of_utterance>", "<fake_token_around_image>", "<image>"]
+    marks += ["<global-img>", *(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))]
+    tokenizer = byte_tokenizer(
+        marks, eos_token="<end_of_utterance>", pad_token="<|endoftext|>", bos_token="<|im_start|>"
+    )
+    processor = Idefics3Processor(
+        image_processor=Idefics3ImageProcessor(size={"longest_edge": 56}, max_image_size={"longest_edge": 28}),
+        tokenizer=tokenizer,
+        image_seq_len=1,
+        chat_template=IDEFICS,
+    )
+    config = Idefics3Config(
+        vision_config=_TOWER,
+        text_config=_llama_text(tokenizer),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return _save(Idefics3ForConditionalGeneration, config, processor, folder, seed)
+
+
+_TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+_TOWER |= {"image_size": 28, "patch_size": 14}
+
+
+def _llama_text(tokenizer: Any) -> dict[str, Any]:
+    text = qwen_text(len(tokenizer)) | {"model_type": "llama", "pad_token_id": tokenizer.pad_token_id}
+    return {**text, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}
 
 
 def _save(kind: Any, config: Any, processor: Any, folder: Path, seed: int) -> Path:
@@ -162,3 +230,4 @@ def _save(kind: Any, config: Any, processor: Any, folder: Path, seed: int) -> Pa
 
 
 VLMS = {"qwen2": make_qwen2, "qwen2.5": make_qwen25, "qwen3": make_qwen3, "llava": make_llava}
+MORE_VLMS = {"llava_next": make_llava_next, "idefics3": make_idefics3}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -10,16 +9,10 @@ import torch
 from torch import Tensor
 
 from mmpo.contracts import Batch, Draw
+from mmpo.random_streams import generator
 
 Noise = Literal["shared", "per_candidate"]
 """Whether a group's candidates are under one noise, or each under its own; the timestep is one in both."""
-
-
-def generator(seed: int, group: str, visit: int, stream: str) -> torch.Generator:
-    """A CPU generator of its own for one quantity (`stream`) of one visit of one group."""
-    text = f"{seed}/{group}/{visit}/{stream}".encode()
-    number = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
-    return torch.Generator().manual_seed(number & (2**63 - 1))
 
 
 def draw_groups(

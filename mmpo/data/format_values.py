@@ -11,9 +11,11 @@ from mmpo.data.source_rows import short
 LONGEST_PROMPT = 10_000
 
 
-def caption(row: Mapping[str, Any], column: str) -> str:
+def caption(row: Mapping[str, Any], column: str, *, longest: int = LONGEST_PROMPT) -> str:
     """The text of a prompt column, without a byte order mark at its start and line ends at its end.
 
+    Args:
+        longest: so many characters at most.
     Raises:
         ValueError: no text, empty, absurdly long, or characters that no text has.
     """
@@ -28,10 +30,8 @@ def caption(row: Mapping[str, Any], column: str) -> str:
     text = (text or "").removeprefix("\ufeff").rstrip("\r\n")
     if not text.strip():
         raise ValueError(f"column '{column}' is empty")
-    if len(text) > LONGEST_PROMPT:
-        raise ValueError(
-            f"column '{column}' has {len(text):,} characters, the limit is {LONGEST_PROMPT:,}; is it a prompt?"
-        )
+    if len(text) > longest:
+        raise ValueError(f"column '{column}' has {len(text):,} characters, the limit is {longest:,}; is it a prompt?")
     if "\0" in text:
         raise ValueError(f"column '{column}' holds a NUL character; was it UTF-16 or binary? save it as UTF-8")
     broken = next((sign for sign in text if "\ud800" <= sign <= "\udfff"), None)

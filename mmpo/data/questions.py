@@ -14,9 +14,9 @@ from mmpo.data.candidates import DataCandidate, OpenCandidates, open_candidates
 from mmpo.data.folder_pairs import look
 from mmpo.data.source_files import tables_in
 from mmpo.data.source_hub import is_saved
-from mmpo.data.source_paths import is_local, local_path, opener, read_file
+from mmpo.data.source_paths import is_local, local_path, read_file
 from mmpo.data.source_rows import Row, Source
-from mmpo.data.sources import open_source
+from mmpo.data.sources import images_in, open_source
 from mmpo.records import normalise_text
 
 TURNS = "conversations"
@@ -92,7 +92,7 @@ def open_questions(
         return _in_order(open_candidates(path, format=format, split=split, columns=renames), question)
     source = open_source(path, split=split, streaming=streaming)
     if images is not None:
-        source = _from_folder(source, images)
+        source = images_in(source, images)
     names = {*source.columns} - {*renames.values()} | {*renames}
     if TURNS in names and not names & {*PROMPTS}:
         turns = renames.pop(TURNS, TURNS)
@@ -130,14 +130,6 @@ def _bare_folder(path: str, text: str) -> Source | None:
 
 def _beside(file: Path) -> Any:
     return lambda name: read_file(file, name)
-
-
-def _from_folder(source: Source, images: str) -> Source:
-    folder = Path(images).expanduser()
-    if not folder.is_dir():
-        raise ValueError(f"data.images {images}: no such folder; name the one that image paths are relative to")
-    open_file = opener(folder)
-    return replace(source, rows=lambda: (replace(row, open_file=open_file) for row in source.rows()))
 
 
 def _with_text(source: Source, text: str) -> Source:

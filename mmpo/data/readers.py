@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from mmpo.data.extra_columns import ExtraColumn, read_extra
 from mmpo.data.format_columns import listed, our_names, renamed
@@ -19,6 +19,8 @@ from mmpo.data.sources import open_source
 from mmpo.records import Group
 
 __all__ = ["FORMATS", "OpenPairs", "ReadReport", "check_first", "detect", "is_local", "open_pairs", "read_pairs"]
+
+Made = TypeVar("Made")
 
 
 @dataclass
@@ -249,25 +251,37 @@ def check_first(
 
 
 def _pairs(opened: OpenPairs, limit: int | None, on_bad_row: str, report: ReadReport) -> Iterator[Group]:
-    for row in opened.rows():
-        if limit is not None and report.counts["pairs"] >= limit:
-            return
-        report.counts["rows"] += 1
-        try:
-            made = _made(_pair_of(row, opened), opened)
-        except LeftOut as reason:
-            report.leave_out(str(reason))
-            continue
-        except ValueError as error:
-            if on_bad_row == "error":
-                raise ValueError(f"{row.place}: {error}") from None
-            report.add_bad(f"{row.place}: {error}")
-            continue
+    if limit is not None and limit <= 0:
+        return
+    for made in sound(opened.rows(), lambda row: _made(_pair_of(row, opened), opened), on_bad_row, report):
         if not made:
             report.counts["ties"] += 1
         for one in made[: None if limit is None else limit - report.counts["pairs"]]:
             report.counts["pairs"] += 1
             yield one
+        if limit is not None and report.counts["pairs"] >= limit:
+            return
+
+
+def sound(rows: Iterable[Row], make: Callable[[Row], Made], on_bad_row: str, report: ReadReport) -> Iterator[Made]:
+    """What is made of each row; rows that hold no preference and bad ones are counted and left out.
+
+    Args:
+        make: raises `LeftOut`, or ValueError of a bad row.
+        on_bad_row: "skip", or "error" to raise.
+    """
+    for row in rows:
+        report.counts["rows"] += 1
+        try:
+            made = make(row)
+        except LeftOut as reason:
+            report.leave_out(str(reason))
+        except ValueError as error:
+            if on_bad_row == "error":
+                raise ValueError(f"{row.place}: {error}") from None
+            report.add_bad(f"{row.place}: {error}")
+        else:
+            yield made
 
 
 def _made(group: Group | None, opened: OpenPairs) -> list[Group]:

@@ -130,8 +130,7 @@ class RolloutGroups:
                 if not wins.any():
                     self.ties += 1
                     continue
-                beaten = (wins.sum(1) - wins.sum(0)).tolist()
-                order = tuple(sorted(range(len(beaten)), key=lambda k, beaten=beaten: -beaten[k]))  # type: ignore[misc]
+                order = _order(wins)
                 wins = wins[list(order)][:, list(order)]
                 self._groups += [_Group(file, number, step, row, shared, order, wins) for step in steps(row, count)]
 
@@ -197,4 +196,19 @@ class RolloutGroups:
             self._open[file] = safe_open(file, framework="pt").__enter__()
             if len(self._open) > MOST_OPEN:
                 self._open.popitem(last=False)[1].__exit__(None, None, None)
+        self._open.move_to_end(file)
         return self._open[file].get_slice(name)
+
+
+def _order(wins: Tensor) -> tuple[int, ...]:
+    """Candidates by how many more they beat than beat them; the first beats the last, which losses of pairs compare.
+
+    By one reward that is so anyhow. By several, or by votes, the two may never have been compared: then the clearest
+    pair that was stands at the ends.
+    """
+    beaten = (wins.sum(1) - wins.sum(0)).tolist()
+    order = sorted(range(len(beaten)), key=lambda k: -beaten[k])
+    if not wins[order[0], order[-1]]:
+        best, worst = max(torch.nonzero(wins).tolist(), key=lambda pair: beaten[pair[0]] - beaten[pair[1]])
+        order = [best, *(k for k in order if k not in (best, worst)), worst]
+    return tuple(order)

@@ -44,9 +44,11 @@ def open_memory(data: Any) -> Source:
 
 
 def _encoded(value: Any) -> Any:
-    """A PIL image as the bytes of a file, since an image's bytes are its identity; lists likewise."""
+    """A PIL image as the bytes of a file, since an image's bytes are its identity; also inside lists and messages."""
     if isinstance(value, list | tuple):
         return [_encoded(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: _encoded(item) for name, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "__array_interface__") and hasattr(value, "ndim") and value.ndim >= 2:

@@ -11,7 +11,7 @@ from mmpo.data.format_columns import listed
 from mmpo.data.source_files import of_split, open_files, tables_in
 from mmpo.data.source_generated import is_generated, open_generated
 from mmpo.data.source_hub import ARCHIVES, is_saved, open_folder, open_hub, open_saved
-from mmpo.data.source_paths import found_in, is_local, is_pattern, local_path, matching, visible_files
+from mmpo.data.source_paths import found_in, is_local, is_pattern, local_path, matching, opener, visible_files
 from mmpo.data.source_rows import Source, short
 
 Check = Callable[[Source], object]
@@ -51,6 +51,19 @@ def open_source(
     if not place.is_dir():
         raise ValueError(f"data.path {path}: no such file or folder")
     return _open_folder(place, split, check)
+
+
+def images_in(source: Source, images: str) -> Source:
+    """The same rows, whose image paths are relative to another folder and stay inside it.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    folder = local_path(images)
+    if not folder.is_dir():
+        raise ValueError(f"data.images {images}: no such folder; name the one that image paths are relative to")
+    open_file = opener(folder)
+    return replace(source, rows=lambda: (replace(row, open_file=open_file) for row in source.rows()))
 
 
 def _open_folder(folder: Path, split: str | None, check: Check | None) -> Source:

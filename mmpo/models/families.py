@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,14 +102,8 @@ def encode_images(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
         parts = [encode_images(vae, part) for part in pixels.split(at_once)]
         means, stds = (torch.cat(part) for part in zip(*parts, strict=True))
         return means, stds
-    dtype = vae.dtype
-    if dtype == torch.float16 and getattr(vae.config, "force_upcast", False):  # SDXL's overflows
-        vae.to(torch.float32)
-    try:
+    with _without_overflow(vae):
         posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
-    finally:
-        if vae.dtype != dtype:
-            vae.to(dtype)
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     scale = vae.config.scaling_factor
     return (posterior.mean.float() - shift) * scale, posterior.std.float() * scale
@@ -118,8 +113,23 @@ def encode_images(vae: Any, pixels: Tensor) -> tuple[Tensor, Tensor]:
 def decode_pixels(vae: Any, latents: torch.Tensor) -> torch.Tensor:
     """[N, 3, H, W], mostly in [−1, 1], of latents [N, C, h, w] in the denoiser's scale."""
     shift = getattr(vae.config, "shift_factor", None) or 0.0
-    scaled = latents.to(vae.dtype) / vae.config.scaling_factor + shift
-    return vae.decode(scaled, return_dict=False)[0]
+    with _without_overflow(vae):
+        scaled = latents.to(vae.dtype) / vae.config.scaling_factor + shift
+        return vae.decode(scaled, return_dict=False)[0]
+
+
+@contextmanager
+def _without_overflow(vae: Any) -> Iterator[None]:
+    """A VAE in float16 whose config says that it overflows there, such as SDXL's, is in float32 inside."""
+    dtype = vae.dtype
+    upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if upcast:
+        vae.to(torch.float32)
+    try:
+        yield
+    finally:
+        if upcast:
+            vae.to(dtype)
 
 
 def images_at_once(height: int, width: int) -> int:

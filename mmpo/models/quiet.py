@@ -22,12 +22,21 @@ def quiet_diffusers() -> Iterator[None]:
 @contextmanager
 def quiet_tokenizers() -> Iterator[None]:
     """A context in which neither transformers nor diffusers repeats each long prompt; they are counted instead."""
+    with quiet_transformers(), quiet_diffusers():
+        yield
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """A context in which transformers logs errors only, and shows no bars; diffusers is not imported for it."""
     from transformers.utils import logging
 
-    level = logging.get_verbosity()
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
-        with quiet_diffusers():
-            yield
+        yield
     finally:
         logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmpo.adapters.draws import generator
 from mmpo.contracts import Condition, Predict
+from mmpo.random_streams import generator
 from mmpo.sampling.guidance import guided
 from mmpo.sampling.stepper import Reduce, Stepper, log_density
 
@@ -67,6 +67,7 @@ class Sampler:
         guidance: classifier-free.
         reduce: of log-densities.
         seed, visit: noise is counted by these, a group's id, the candidate and the step; never by batch or order.
+        at_once: states in one forward at most, of which guidance makes two rows each; None: all.
     """
 
     model: Predict
@@ -75,6 +76,7 @@ class Sampler:
     reduce: Reduce = "mean"
     seed: int = 0
     visit: int = 0
+    at_once: int | None = None
 
     def start(self, prompts: Prompts, candidates: int, latent: Sequence[int], *, shared: bool) -> Tensor:
         """[B, K, C, H, W] pure noise: one for a group's candidates, or one each; the first is the same in both."""
@@ -86,7 +88,7 @@ class Sampler:
         return torch.stack(rows)
 
     def predict(self, x: Tensor, prompts: Prompts, step: int) -> Tensor:
-        """[B, P, C, H, W] guided predictions at one step, one forward.
+        """[B, P, C, H, W] guided predictions at one step, one forward for each `at_once` states.
 
         Args:
             x: [B, P, C, H, W].
@@ -94,7 +96,19 @@ class Sampler:
         flat = x.flatten(0, 1)
         said, empty = prompts.repeated(x.shape[1])
         times = self.stepper.timesteps[step].expand(len(flat))
-        return guided(self.model, flat, times, said, empty, self.guidance).unflatten(0, x.shape[:2])
+        size = self.at_once or len(flat)
+        parts = [
+            guided(
+                self.model,
+                flat[at : at + size],
+                times[at : at + size],
+                {name: value[at : at + size] for name, value in said.items()},
+                {name: value[at : at + size] for name, value in empty.items()},
+                self.guidance,
+            )
+            for at in range(0, len(flat), size)
+        ]
+        return torch.cat(parts).unflatten(0, x.shape[:2])
 
     def mean(self, prediction: Tensor, x: Tensor, step: int) -> Tensor:
         """[B, P, C, H, W] mean of the next state."""

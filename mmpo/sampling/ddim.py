@@ -24,7 +24,8 @@ class Ddim:
         alpha, alpha_next: [S] float32: ᾱ_t and ᾱ_p.
         eta: η.
         kind: what the model predicts.
-        clip: x̂0 is cut off at ± this, where the checkpoint's scheduler says so.
+        clip: x̂0 is cut off at ± this, where the checkpoint's scheduler says so; where it says nothing it is not, as in
+            diffusers' pipelines of latents (its scheduler's own default is ±1).
     References:
         Song et al., Denoising Diffusion Implicit Models, arXiv 2010.02502, eq. 12 and 16. The clamp of the last step:
         the code of Black et al. (DDPO), Yang et al. (D3PO) and Liang et al. (SPO).
@@ -50,7 +51,7 @@ class Ddim:
         """
         from diffusers import DDIMScheduler
 
-        made = DDIMScheduler.from_config(dict(scheduler))
+        made = DDIMScheduler.from_config({"clip_sample": False, **scheduler})  # latents are not cut off at ±1
         if made.config.thresholding:
             raise ValueError("scheduler: dynamic thresholding has no Gaussian steps; set thresholding to false")
         kind = made.config.prediction_type
@@ -60,10 +61,12 @@ class Ddim:
             raise ValueError(f"steps: expected 1 to {made.config.num_train_timesteps}, got {steps}")
         made.set_timesteps(steps)
         times = made.timesteps.long().cpu()
+        if times.max() >= made.config.num_train_timesteps:  # so many that steps_offset leads beyond the schedule
+            raise ValueError(f"steps: {steps} of this schedule begin at {int(times.max())}, which it lacks; take fewer")
         following = times - made.config.num_train_timesteps // steps
         known = made.alphas_cumprod.cpu()
         final = known[0] if eta > 0 else made.final_alpha_cumprod.cpu()
-        return cls(
+        made_of = cls(
             timesteps=times,
             alpha=known[times],
             alpha_next=torch.where(following >= 0, known[following.clamp(min=0)], final),
@@ -71,6 +74,11 @@ class Ddim:
             kind=kind,
             clip=made.config.clip_sample_range if made.config.clip_sample else None,
         )
+        if (made_of._left < -1e-5).any():
+            raise ValueError(
+                f"eta: {eta:g} is more noise than a step of this schedule has room for; use 1 (DDPM) or less"
+            )
+        return made_of
 
     @property
     def count(self) -> int:
@@ -91,8 +99,13 @@ class Ddim:
         """See `Stepper.mean`."""
         clean, noise = self._clean_and_noise(prediction, x, step)
         signal = per_image(self.alpha_next**0.5, step, clean)
-        direction = per_image((1 - self.alpha_next - self.std**2) ** 0.5, step, clean)
+        direction = per_image(self._left.clamp(min=0) ** 0.5, step, clean)  # 0 may be below it by rounding
         return signal * clean + direction * noise
+
+    @property
+    def _left(self) -> Tensor:
+        """[S] the next state's noise variance that is not new."""
+        return 1 - self.alpha_next - self.std**2
 
     def _clean_and_noise(self, prediction: Tensor, x: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """(x̂0, ε̂)."""

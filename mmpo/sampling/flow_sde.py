@@ -75,5 +75,5 @@ class FlowSde:
     def _spread(self) -> Tensor:
         """[S] std_t of the SDE, before √(−dt)."""
         sigma = self.sigmas[:-1]
-        below = torch.where(sigma == 1, self.sigmas[1:], sigma)
+        below = torch.where(sigma >= 1 - 1e-6, self.sigmas[1:], sigma)
         return self.eta * (sigma / (1 - below)) ** 0.5

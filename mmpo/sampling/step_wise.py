@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmpo.adapters.draws import generator
+from mmpo.random_streams import generator
 from mmpo.sampling.chains import Chains, Prompts, Sampler
 
 Score = Callable[[Tensor, float], Tensor]

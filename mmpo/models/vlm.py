@@ -1,0 +1,115 @@
+"""Loading a vision-language model of transformers with its processor."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmpo.models.checkpoint import resolve
+
+
+@dataclass(frozen=True)
+class Vlm:
+    """A model and what prepares its inputs.
+
+    Args:
+        model: what `AutoModelForImageTextToText` gives: LLaVA-1.5, NeXT and OneVision, Qwen2-VL, 2.5-VL and 3-VL,
+            SmolVLM, Idefics3 and their like. In evaluation mode.
+        processor: what `AutoProcessor` gives.
+        path: what it was loaded from.
+    """
+
+    model: Any
+    processor: Any
+    path: str
+
+
+def load_vlm(
+    path: str,
+    *,
+    revision: str | None = None,
+    dtype: torch.dtype = torch.bfloat16,
+    quantize: str | None = None,
+    device: str | torch.device | None = None,
+) -> Vlm:
+    """A model by hub name, folder or shapes/NAME; safetensors only, no code from the checkpoint.
+
+    Args:
+        revision: branch, tag or commit of a hub name.
+        dtype: of the weights; with `quantize` of those that stay, and of the arithmetic.
+        quantize: "nf4" loads the language model's linear layers in 4 bits (QLoRA's frozen base, bitsandbytes).
+        device: where it goes; None leaves it on the CPU, or, with `quantize`, takes the current GPU.
+    Raises:
+        ValueError: nothing to load there, weights that are missing, or a quantisation that cannot be done here.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    place = _place(path)
+    options: dict[str, Any] = {} if quantize is None else _quantized(quantize, dtype, device)
+    common = {"revision": revision, "trust_remote_code": False}
+    try:
+        processor = AutoProcessor.from_pretrained(place, **common)
+        model, said = AutoModelForImageTextToText.from_pretrained(
+            place,
+            dtype=dtype,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            output_loading_info=True,
+            **common,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"model.path {path}: no vision-language model of transformers with its processor can be loaded from "
+            f"there: {reason}"
+        ) from None
+    missing = sorted(said["missing_keys"])
+    if missing:  # transformers fills them with random numbers, and goes on
+        raise ValueError(f"model.path {path}: {len(missing)} weights are missing, the first is {missing[0]}")
+    if not hasattr(processor, "tokenizer"):
+        raise ValueError(f"model.path {path}: what prepares its inputs has no tokenizer; is it a text-to-image model?")
+    if device is not None and quantize is None:
+        model.to(device)
+    return Vlm(model.eval(), processor, path)
+
+
+def _place(path: str) -> str:
+    place = resolve(path)
+    if not Path(place).exists() and (place.startswith((".", "/", "~")) or place.count("/") > 1):
+        raise ValueError(f"model.path {path}: no such folder on this machine; correct it, or give a hub name")
+    return place
+
+
+def _quantized(kind: str, dtype: torch.dtype, device: str | torch.device | None) -> dict[str, Any]:
+    if kind != "nf4":
+        raise ValueError(f"model.quantize: expected nf4 for a vision-language model, got {kind}")
+    try:
+        importlib.import_module("bitsandbytes")
+    except ImportError:
+        raise ValueError("model.quantize: needs bitsandbytes; pip install 'mmpo[quant]', or leave it out") from None
+    if not torch.cuda.is_available():
+        raise ValueError("model.quantize: 4 bits are computed on a GPU alone, and there is none here; leave it out")
+    from transformers import BitsAndBytesConfig
+
+    from mmpo.models.vlm_parts import PROJECTOR_NAMES, VISION_NAMES
+
+    return {
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_skip_modules=[
+                "lm_head",
+                *VISION_NAMES,
+                *PROJECTOR_NAMES,
+            ],  # small, and the first two must be exact
+        ),
+        "device_map": {"": str(device) if device is not None else torch.cuda.current_device()},
+    }
