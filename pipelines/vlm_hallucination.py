@@ -6,15 +6,12 @@ independent is a scene, so whole scenes are resampled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mmpo.shapes.answers import FAULTS, Judgement
 from mmpo.shapes.asked import Asked
-from mmpo.training.statistics import RESAMPLES
+from pipelines.vlm_intervals import Measure, Tally, Unit, differences, figures, mean
 
 if TYPE_CHECKING:
     from rewards.vlm_model import VlmModel
@@ -94,10 +91,10 @@ def measure(answers: Sequence[str], exam: Sequence[Asked], *, seed: int = 0) -> 
         (such as precision without a "yes"), the bounds None with fewer than two scenes too.
     """
     table: dict[str, dict[str, Any]] = {}
-    for name, (sums, count) in _sums([answers], exam).items():
-        value, low, high = _interval(sums[:, 0], seed)
-        table[name] = {"value": value, "low": low, "high": high, "answers": count, "scenes": len(sums)}
-        table[name]["higher_is_better"] = higher_is_better(name)
+    for name, units in _units(answers, exam).items():
+        found = figures(_tally(name, units), seed=seed)[name]
+        table[name] = {key: found[key] for key in ("value", "low", "high", "higher_is_better")}
+        table[name] |= {"answers": len(units), "scenes": found["clusters"]}
     return table
 
 
@@ -111,69 +108,33 @@ def compare(
         prompts are scenes, samples answers. A measure that one side has no value of is left out.
     """
     table: dict[str, dict[str, Any]] = {}
-    for name, (sums, count) in _sums([base, tuned], exam).items():
-        values = [_ratio(sums[:, side].sum(0)) for side in (0, 1)]
-        if np.isnan(values).any():
+    before, after = _units(base, exam), _units(tuned, exam)
+    for name, units in before.items():
+        found = differences(_tally(name, units), _tally(name, after[name]), seed=seed)[name]
+        if found["difference"] is None:
             continue
-        picks = _picks(len(sums), seed)
-        differences = _ratio(sums[picks, 1].sum(1)) - _ratio(sums[picks, 0].sum(1))
-        low, high = _bounds(differences, len(sums))
-        table[name] = {"base": float(values[0]), "tuned": float(values[1]), "difference": float(values[1] - values[0])}
-        table[name] |= {"low": low, "high": high, "prompts": len(sums), "samples": count}
-        table[name]["higher_is_better"] = higher_is_better(name)
+        keys = ("base", "tuned", "difference", "low", "high", "higher_is_better")
+        table[name] = {key: found[key] for key in keys} | {"prompts": found["clusters"], "samples": len(units)}
     return table
 
 
-def _sums(sides: Sequence[Sequence[str]], exam: Sequence[Asked]) -> dict[str, tuple[NDArray[np.float64], int]]:
-    """Per measure the sums of each scene and side, [scenes, sides, (part, whole)], and how many answers count."""
-    for answers in sides:
-        if len(answers) != len(exam):
-            raise ValueError(
-                f"answers: {len(answers)} for {len(exam)} questions; give one each, '' where there is none"
-            )
+def _units(answers: Sequence[str], exam: Sequence[Asked]) -> dict[str, list[Unit]]:
+    """Per measure what each answer adds to it, descriptions first, then probes, relations, general questions."""
+    if len(answers) != len(exam):
+        raise ValueError(f"answers: {len(answers)} for {len(exam)} questions; give one each, '' where there is none")
     if not exam:
         raise ValueError("exam: no question")
-    entries: dict[str, dict[str, NDArray[np.float64]]] = {}
-    counts: dict[str, int] = {}
-    for place, asked in enumerate(exam):
-        for side, answers in enumerate(sides):
-            for name, share in shares(asked, answers[place]).items():
-                of_scene = entries.setdefault(name, {}).setdefault(asked.scene.key, np.zeros((len(sides), 2)))
-                of_scene[side] += share
-                counts[name] = counts.get(name, 0) + (side == 0)
-    return {name: (np.stack([*scenes.values()]), counts[name]) for name, scenes in _ordered(entries)}
+    found: dict[str, list[Unit]] = {}
+    for asked, answer in zip(exam, answers, strict=True):
+        for name, share in shares(asked, answer).items():
+            found.setdefault(name, []).append(Unit(asked.scene.key, {"part": share.part, "whole": share.whole}))
+    order = ("hallucinated", "false_mentions", "covered", "described", "words", "probes", "relations", "general")
+    places = {name: place for place, name in enumerate(order)}
+    return dict(sorted(found.items(), key=lambda item: places.get(item[0].partition("/")[0], len(order))))
 
 
-def _ordered(entries: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Descriptions first, then probes, relations, general questions."""
-    first = ("hallucinated", "false_mentions", "covered", "described", "words", "probes", "relations", "general")
-    known = [name for start in first for name in entries if name.partition("/")[0] == start]
-    yield from ((name, entries[name]) for name in [*known, *(name for name in entries if name not in known)])
-
-
-def _interval(sums: NDArray[np.float64], seed: int) -> tuple[float | None, float | None, float | None]:
-    value = float(_ratio(sums.sum(0)))
-    if np.isnan(value):
-        return None, None, None
-    return value, *_bounds(_ratio(sums[_picks(len(sums), seed)].sum(1)), len(sums))
-
-
-def _picks(scenes: int, seed: int) -> NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, scenes, size=(RESAMPLES, scenes))
-
-
-def _ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """part / whole, NaN where the whole is nothing."""
-    whole = np.where(sums[..., 1] > 0, sums[..., 1], np.nan)
-    return np.asarray(sums[..., 0] / whole)
-
-
-def _bounds(draws: NDArray[np.float64], scenes: int) -> tuple[float | None, float | None]:
-    draws = draws[~np.isnan(draws)]
-    if scenes < 2 or not len(draws):
-        return None, None
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(high)
+def _tally(name: str, units: Sequence[Unit]) -> Tally:
+    return Tally(units, {name: Measure(mean("part", "whole"), "", higher_is_better(name))})
 
 
 def ask(vlm: VlmModel, exam: Sequence[Asked], *, batch_size: int = 128, tokens: int = TOKENS) -> list[str]:
