@@ -17,7 +17,7 @@ from mmpo.shapes.making.vlm_data import IMAGE_TOKENS, Batch, Packer, Pictures, p
 from mmpo.shapes.making.vlm_tokenizer import IMAGE, LONGEST, PATCH, tokenizer
 
 WIDTH = 128
-STEPS, HABIT_STEPS = 500, 200
+STEPS, HABIT_STEPS = 1000, 400
 RATE, HABIT_RATE = 2e-3, 1e-3
 PICTURES = 16  # of a batch, with eight questions each
 VARIANTS = 40
