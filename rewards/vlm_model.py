@@ -13,7 +13,7 @@ from rewards.devices import device_of, dtype_of
 from rewards.exact_weights import check_keys
 from rewards.question import Question
 from rewards.vlm_inputs import Side, VlmInputs
-from rewards.weight_places import check_place
+from rewards.weight_places import check_place, local_place
 
 Choose = Callable[[list[int]], Any]
 
@@ -122,7 +122,7 @@ class VlmModel:
 def load_vlm(
     weights: str, *, revision: str | None = None, device: str | None = None, dtype: str = "bfloat16"
 ) -> VlmModel:
-    """A model and its processor from a hub name or folder.
+    """A model and its processor from a hub name or folder, or the one that ships, `shapes/llava`.
 
     Attention is PyTorch's own everywhere, so that scores do not depend on which other packages are installed.
 
@@ -134,10 +134,11 @@ def load_vlm(
 
     precision = dtype_of(dtype)
     check_place(weights)
+    place = local_place(weights) or weights
     try:
-        processor = AutoProcessor.from_pretrained(weights, revision=revision)
+        processor = AutoProcessor.from_pretrained(place, revision=revision)
         model, said = AutoModelForImageTextToText.from_pretrained(
-            weights, revision=revision, dtype=precision, attn_implementation="sdpa", output_loading_info=True
+            place, revision=revision, dtype=precision, attn_implementation="sdpa", output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(

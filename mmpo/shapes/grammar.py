@@ -12,7 +12,7 @@ AXES = ("vertical", "horizontal")
 RELATIONS = ("above", "below", "left of", "right of")
 # First place, second place; then the relation of first to second, and of second to first.
 PLACES = {"vertical": ("at the top", "at the bottom"), "horizontal": ("on the left", "on the right")}
-_ORDER = {"vertical": ("above", "below"), "horizontal": ("left of", "right of")}
+ORDER = {"vertical": ("above", "below"), "horizontal": ("left of", "right of")}
 WORDS = tuple(sorted({"a", "and", *COLOURS, *SHAPES, *" ".join((*RELATIONS, *sum(PLACES.values(), ()))).split()}))
 
 
@@ -55,7 +55,7 @@ class Scene:
     @property
     def key(self) -> str:
         """Identity of the scene and of all its captions, e.g. "red circle above blue square"."""
-        return f"{self.first} {_ORDER[self.axis][0]} {self.second}"
+        return f"{self.first} {ORDER[self.axis][0]} {self.second}"
 
     @property
     def mirror(self) -> Scene:
@@ -75,7 +75,7 @@ def captions(scene: Scene) -> tuple[str, ...]:
     occur equally often among canonical captions.
     """
     first, second = f"a {scene.first}", f"a {scene.second}"
-    forward, backward = _ORDER[scene.axis]
+    forward, backward = ORDER[scene.axis]
     here, there = PLACES[scene.axis]
     relational = (f"{first} {forward} {second}", f"{second} {backward} {first}")
     if seedless_hash(scene.key, "canonical caption") % 2:

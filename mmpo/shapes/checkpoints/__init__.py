@@ -1,4 +1,4 @@
-"""The shipped checkpoints: ordinary diffusers folders and a transformers CLIP, frozen by hash. Imports no torch."""
+"""The shipped checkpoints: diffusers folders, a transformers CLIP and LLaVA, frozen by hash. Imports no torch."""
 
 from __future__ import annotations
 

@@ -19,9 +19,9 @@ def _byte_alphabet() -> list[str]:
     return [chr(byte) for byte in plain] + [chr(256 + place) for place in range(len(rest))]
 
 
-def _split(word: str, merges: list[tuple[str, str]]) -> list[str]:
+def _joined(parts: list[str], merges: list[tuple[str, str]]) -> list[str]:
     """Byte-pair encoding: the earliest merge first, leftmost first."""
-    parts = [*word[:-1], word[-1] + _STOP]
+    parts = list(parts)
     for left, right in merges:
         place = 0
         while place < len(parts) - 1:
@@ -32,19 +32,24 @@ def _split(word: str, merges: list[tuple[str, str]]) -> list[str]:
     return parts
 
 
-def merges() -> list[tuple[str, str]]:
-    """Merges that make every word of the grammar one token.
+def merges_of(words: list[list[str]]) -> list[tuple[str, str]]:
+    """Merges that make every word, given as its letters, one token.
 
-    Words come in sorted order; each adds the merges that join what the earlier merges leave of it, left to
-    right. A later merge never disturbs an earlier word, whose own merges all rank before it.
+    Each word adds the merges that join what the earlier merges leave of it, left to right. A later merge never
+    disturbs an earlier word, whose own merges all rank before it.
     """
     found: list[tuple[str, str]] = []
-    for word in WORDS:
-        parts = _split(word, found)
+    for word in words:
+        parts = _joined(word, found)
         while len(parts) > 1:
             found.append((parts[0], parts[1]))
-            parts = _split(word, found)
+            parts = _joined(word, found)
     return found
+
+
+def merges() -> list[tuple[str, str]]:
+    """Merges of the grammar's words, in sorted order."""
+    return merges_of([[*word[:-1], word[-1] + _STOP] for word in WORDS])
 
 
 def write(folder: Path) -> None:
