@@ -128,7 +128,8 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
 
 def load_training(name: str | None, overrides: Sequence[str] = ()) -> Recipe | VlmRecipe:
     """Reads a recipe of `mmpo train`, of images or of answers, whichever its `method.adapter` says; see `load_as`."""
-    said = parse_yaml(find_recipe(name).read_text(encoding="utf-8"), name) if name is not None else {}
+    # bytes that are no UTF-8 are named by `load_as`, which reads the file in earnest
+    said = parse_yaml(find_recipe(name).read_text(encoding="utf-8", errors="replace"), name) if name is not None else {}
     tree: dict[str, Any] = said if isinstance(said, dict) else {}
     for override in overrides:
         _override(tree, override)
