@@ -204,11 +204,19 @@ class VlmMethod(_Section):
 
 
 class VlmEvaluation(_Section):
-    """Held-out preferences while training."""
+    """Held-out preferences while training; and what `mmpo eval RUN` asks base and tuned."""
 
     every: Positive = Field(100, description="steps between held-out evaluations")
     held_out_pairs: NonNegative = Field(256, description="kept from training by question, at most a fifth; 0 is none")
     guard: Guard = Guard()
+    questions: Literal["shapes/tune", "shapes/test"] | None = Field(
+        None, description="the built-in world's test of hallucination; default: shapes/tune for a run on that world"
+    )
+    limit: Positive | None = Field(None, description="the first so many scenes of that test")
+    answers: NonNegative = Field(16, description="held-out rows that `mmpo eval` has both models answer and keeps")
+    max_new_tokens: Positive = Field(256, description="of an answer; a longer one is cut")
+    batch_size: Positive = Field(16, description="questions of one forward of `mmpo eval`")
+    seed: NonNegative = Field(0, description="of the intervals")
     settings_tried: Positive | None = Field(None, description="how many settings were compared before this one")
 
     @property

@@ -57,6 +57,10 @@ class AnswerRows:
         """The row's id."""
         return self._pairs[index].id
 
+    def pair(self, index: int) -> AnswerPair:
+        """The row as it was read."""
+        return self._pairs[index]
+
     def answers(self, indices: Sequence[int]) -> AnswerBatch:
         """The rows at these positions, encoded.
 
