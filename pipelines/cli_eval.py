@@ -91,7 +91,13 @@ def evaluate(
         )
         run_vlm(options)
         return
-    alone = {"--questions": questions, "--images": images, "--answers": answers, "--against": against, "--write-questions": write_questions}
+    alone = {
+        "--questions": questions,
+        "--images": images,
+        "--answers": answers,
+        "--against": against,
+        "--write-questions": write_questions,
+    }
     given = next((name for name, value in alone.items() if value), None)
     if given is not None or run is None:
         raise ValueError(

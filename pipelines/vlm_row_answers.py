@@ -75,7 +75,7 @@ def keep(folder: Path, pairs: Sequence[AnswerPair], said: Mapping[str, Sequence[
                 image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
                 names.append(f"{number:04d}-{place}.png")
                 (partial / names[-1]).write_bytes(encode(image))
-            row = {"id": pair.id, "question": asked_text(pair), "images": names}
+            row: dict[str, Any] = {"id": pair.id, "question": asked_text(pair), "images": names}
             row |= {"chosen": pair.chosen, "rejected": pair.rejected}
             row |= {side: answers[number].text for side, answers in said.items()}
             rows.append(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,9 @@ def _answer(side: Side, questions: Path, images: Path, section: VlmEvaluation) -
                 known[row.cluster]["answer"] = text
             since += len(chunk)
             if since >= KEPT or start + len(chunk) == len(left):
-                write_bytes(file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in known.values()).encode())
+                write_bytes(
+                    file, "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in known.values()).encode()
+                )
                 since = 0
             console.advance(start + len(chunk), "questions")
     return faults
@@ -137,7 +139,5 @@ def _said(
             yield row, answer.text or ""
 
 
-def _rows(file: Path) -> list[Mapping[str, Any]]:
+def _rows(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-
-

@@ -66,7 +66,8 @@ def evaluate_vlm(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         overrides: changes to the recipe's evaluation section, such as `evaluation.questions=shapes/test`.
     Returns:
         What evaluation.json holds: measures by name {base, tuned, difference, low, high, prompts, samples,
-        higher_is_better}: first those of `mmpo.shapes`' test, over scenes; `held-out/...` and `answers/...` over questions.
+        higher_is_better}: first those of the test of hallucination, over scenes; then `held-out/...` and
+        `answers/...`, over questions.
     Raises:
         ValueError: no finished run, nothing to ask, or data that is not what was trained on.
     """
@@ -153,19 +154,19 @@ def _asked(side: Side, work: _Work, section: VlmEvaluation, say: Callable[[str],
 
 def _measures(work: _Work, base: _Said, tuned: _Said, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     if work.exam:
-        for name, row in compare(base.exam, tuned.exam, work.exam, seed=seed).items():
-            yield name, row
+        yield from compare(base.exam, tuned.exam, work.exam, seed=seed).items()
     if work.feed is None:
         return
     clusters = work.feed.clusters
-    yield from _rows(HELD_OUT, *(preference_tally(side.logps, clusters) for side in (base, tuned)), seed)
+    yield from _rows(HELD_OUT, [preference_tally(side.logps, clusters) for side in (base, tuned)], seed)
     if work.asked:
         own = [clusters[at] for at in work.asked]
-        yield from _rows(ANSWERS, *(answer_tally(side.answers, own) for side in (base, tuned)), seed)
+        yield from _rows(ANSWERS, [answer_tally(side.answers, own) for side in (base, tuned)], seed)
 
 
-def _rows(group: str, base: Tally, tuned: Tally, seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _rows(group: str, tallies: Sequence[Tally], seed: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """A group of measures as evaluations are stored: prompts are questions, samples rows."""
+    base, tuned = tallies
     if not base.units:
         return
     for name, row in differences(base, tuned, seed=seed).items():
