@@ -109,7 +109,11 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     to: Annotated[
         str,
-        typer.Option("--to", metavar="KIND", help="diffusers, comfyui, kohya (sd-scripts), or merged: a pipeline."),
+        typer.Option(
+            "--to",
+            metavar="KIND",
+            help="diffusers, comfyui, kohya (sd-scripts), or merged: the whole model; of a VLM merged or peft.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -121,7 +125,7 @@ def export(
 ) -> None:
     """Writes a run's weights for other tools.
 
-    A LoRA for diffusers, ComfyUI or sd-scripts, or a whole pipeline with the LoRA merged in.
+    A LoRA for diffusers, ComfyUI or sd-scripts, or a whole pipeline, or a VLM to be served, with the LoRA merged in.
     """
     from pipelines.export import export_run
 

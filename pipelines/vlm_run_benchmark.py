@@ -15,6 +15,7 @@ from mmpo.records import bytes_hash, content_id
 from mmpo.training.metrics import Console
 from mmpo.vlm_recipe import VlmEvaluation
 from pipelines.vlm_benchmarks import Tools, benchmark_named
+from pipelines.vlm_card import write_vlm_card
 from pipelines.vlm_evaluate import evaluate_answers, save, write_questions
 from pipelines.vlm_sides import BASE, TUNED, Side, finished_vlm, sides
 from rewards.question import Question
@@ -71,6 +72,7 @@ def benchmark_run(
     )
     result |= {"max_new_tokens": recipe.evaluation.max_new_tokens, "run": (run.summary or {}).get("weights")}
     save(result, folder / f"evaluation-{name}.json")
+    write_vlm_card(folder)
     return result
 
 

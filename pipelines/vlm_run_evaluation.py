@@ -3,19 +3,21 @@ held-out rows of the run's data."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmpo.answer_pairs import AnswerPair
-from mmpo.files import write_json
+from mmpo.files import write_bytes
 from mmpo.models.vlm import Vlm
 from mmpo.shapes.asked import Asked, exam
 from mmpo.training.metrics import Console
 from mmpo.vlm_recipe import VlmEvaluation, VlmRecipe
 from pipelines.build_vlm import encoder_of
 from pipelines.report_run import RESULT, VlmRun
+from pipelines.vlm_card import write_vlm_card
 from pipelines.vlm_feed import SHAPES, VlmFeed, vlm_feed
 from pipelines.vlm_hallucination import ask, compare
 from pipelines.vlm_intervals import Tally, differences
@@ -103,7 +105,9 @@ def evaluate_vlm(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         },
     }
     keep(folder, work.pairs, {BASE: said[BASE].answers, TUNED: said[TUNED].answers})
-    write_json(folder / RESULT, result)
+    text = json.dumps(result, indent=2, ensure_ascii=False)  # in order: the first measure is the main one
+    write_bytes(folder / RESULT, f"{text}\n".encode())
+    write_vlm_card(folder)
     return result
 
 

@@ -79,6 +79,24 @@ def load_vlm(
     return Vlm(model.eval(), processor, path)
 
 
+def stored_dtype(path: str, revision: str | None = None) -> torch.dtype:
+    """The dtype that a checkpoint's weights are stored in, as its config says; float32 where it does not.
+
+    Raises:
+        ValueError: no model of transformers is there.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(_place(path), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"model.path {path}: no config of a transformers model is found there: {reason}") from None
+    said = getattr(config, "dtype", None)
+    said = getattr(torch, said.removeprefix("torch."), None) if isinstance(said, str) else said
+    return said if isinstance(said, torch.dtype) and said.is_floating_point else torch.float32
+
+
 def _place(path: str) -> str:
     place = resolve(path)
     if not Path(place).exists() and (place.startswith((".", "/", "~")) or place.count("/") > 1):
