@@ -246,6 +246,15 @@ class VlmRecipe(_Section):
         """Stored preferences alone so far."""
         return None
 
+    def _check_spread(self) -> None:
+        """fsdp2 spreads the language model; tower and projector stay whole, and nothing averages gradients there."""
+        lora = self.model.lora
+        if self.model.quantize:
+            raise ValueError("train.distribution: fsdp2 spreads whole-precision weights; leave model.quantize out")
+        if self.model.projector or (lora is not None and lora.targets == "language_projector"):
+            key = "model.projector" if lora is None else "model.lora.targets: language_projector"
+            raise ValueError(f"{key}: fsdp2 leaves the projector whole and untrained; train the language model alone")
+
     @model_validator(mode="after")
     def _check_together(self) -> VlmRecipe:
         lora, train = self.model.lora, self.train
@@ -258,7 +267,7 @@ class VlmRecipe(_Section):
             if getattr(train, key):
                 raise ValueError(f"train.{key}: is not for vision-language models; leave it out")
         if train.distribution == "fsdp2":
-            raise ValueError("train.distribution: fsdp2 is not wired for vision-language models yet; leave it at auto")
+            self._check_spread()
         if train.micro_batch_size is not None and train.batch_size % train.micro_batch_size:
             raise ValueError(
                 f"train.micro_batch_size: {train.micro_batch_size} does not divide train.batch_size {train.batch_size}"

@@ -24,10 +24,11 @@ from mmpo.models.loading import weights_hash
 from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import Vlm, load_vlm
 from mmpo.models.vlm_lora import add_vlm_lora
-from mmpo.models.vlm_parts import Part, check_trained, train_only
+from mmpo.models.vlm_parts import Part, check_trained, train_only, vlm_parts
 from mmpo.training.answer_step import AnswerStep
 from mmpo.training.answer_terms import AnswerTerm
 from mmpo.training.run import Run
+from mmpo.training.sharding import Spread
 from mmpo.vlm_methods import split_side
 from mmpo.vlm_recipe import VlmMethod, VlmRecipe
 from pipelines.build import DTYPES
@@ -69,8 +70,15 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
         folder=folder,
         identity={"base weights": base, **feed.identity},
         answers=AnswerStep(adapter, terms, feed.train, feed.held_out),
+        spread=_spread(vlm.model),
     )
     return run, vlm
+
+
+def _spread(model: Any) -> Spread:
+    """The decoder's layers one by one; images are encoded outside of the forward, by what stays whole."""
+    parts = vlm_parts(model)
+    return Spread(inside=parts.language, whole=(*parts.vision, *parts.projector))
 
 
 def load_base_vlm(recipe: VlmRecipe, accelerator: Accelerator) -> Vlm:
