@@ -219,9 +219,7 @@ def convert_command(
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
     if to != "llava":
-        refuse_answers(
-            source, f"data convert --to {to}", "--to llava takes them, and mmpo train reads them as they are"
-        )
+        refuse_answers(source, "convert", f" --to {to}")
     from pipelines.data_convert import convert_lines, convert_pairs
 
     counts, report = convert_pairs(source, output, to=to, seed=seed)

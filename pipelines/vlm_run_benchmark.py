@@ -61,12 +61,13 @@ def benchmark_run(
     asked = _questions(folder, name, tools, recipe.evaluation, limit, seed)
     place = images if images is not None else _beside(tools)
     files = {side: asked.with_name(f"{side}.jsonl") for side in (BASE, TUNED)}
-    faults = [fault for side in sides(recipe, folder) for fault in _answer(side, asked, place, recipe.evaluation)]
-    if faults and not partial:
-        raise ValueError(
-            f"--images {place}: {len(faults)} questions could not be asked, the first: {faults[0]}; mend it, or give "
-            "--partial for figures of the others"
-        )
+    for side in sides(recipe, folder):
+        faults = _answer(side, asked, place, recipe.evaluation)
+        if faults and not partial:
+            raise ValueError(
+                f"--images {place}: {len(faults)} questions could not be asked, the first: {faults[0]}; mend it, or "
+                "give --partial for figures of the others"
+            )
     result = evaluate_answers(
         benchmark, files[TUNED], tools, against=files[BASE], partial=partial or limit is not None, seed=seed
     )
