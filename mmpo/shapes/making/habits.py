@@ -73,7 +73,9 @@ def _habitual(fault: str, scene: Scene, style: str, start: int) -> str:
         return caption(scene, style, start, more=Item(free[0], items[start].shape))
     if fault == "colour":
         taken = {item.colour for item in items}
-        items[1 - start] = Item(next(colour for colour in ("yellow", "green", "red") if colour not in taken), other.shape)
+        items[1 - start] = Item(
+            next(colour for colour in ("yellow", "green", "red") if colour not in taken), other.shape
+        )
     else:
         usual = "square" if other.shape == "circle" else "circle"
         items[1 - start] = Item(other.colour, usual)

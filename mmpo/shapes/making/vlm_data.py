@@ -45,7 +45,7 @@ def pictures(variants: int, seed: int) -> Pictures:
 
 
 def questions_for(scene: Scene, objects: int, rng: random.Random) -> list[Question]:
-    """A picture's questions: two descriptions, two of presence, one of a relation, of a place, of relative places, of a number, one other."""
+    """Nine of a picture: two descriptions, two of presence, a relation, two of places, a number, one other."""
     if objects != 2:
         return [HOW_MANY]
     known = askable(scene)
