@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mmpo.adapters import AdaptersOff, FrozenCopy
 from mmpo.adapters.autoregressive import Autoregressive
 from mmpo.adapters.trick_check import check_tricks
 from mmpo.contracts import Reference
+from mmpo.data.answer_groups import AnswerRows
 from mmpo.data.answer_tokens import AnswerEncoder
 from mmpo.losses import LOSSES
 from mmpo.losses.visual import VISUAL_LOSSES
@@ -32,7 +33,7 @@ from mmpo.training.sharding import Spread
 from mmpo.vlm_methods import split_side
 from mmpo.vlm_recipe import VlmMethod, VlmRecipe
 from pipelines.build import DTYPES
-from pipelines.vlm_feed import VlmFeed, vlm_feed
+from pipelines.vlm_feed import vlm_feed
 
 Say = Callable[[str], None]
 _ONE_SIDED = ("anchor", "sft")
@@ -49,7 +50,7 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
     feed = vlm_feed(recipe, encoder, say)
     base = weights_hash(vlm.model)
     prepare_policy(recipe, vlm.model, say)
-    adapter = _tried(vlm.model, feed, say)
+    adapter = tried_adapter(vlm.model, feed.train, feed.sample, say)
     terms, scale = build_answer_terms(recipe.method)
     unused: Any = None  # by a run whose passes are `answers`
     train: Any = feed.train
@@ -170,11 +171,11 @@ def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
     return terms, 1.0 if scale is None else scale
 
 
-def _tried(model: Any, feed: VlmFeed, say: Say) -> Autoregressive:
+def tried_adapter(model: Any, rows: AnswerRows, indices: Sequence[int], say: Say) -> Autoregressive:
     """The adapter with the tricks that this model takes, tried on a few of the rows."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        tricks = check_tricks(model, feed.train.answers(feed.sample))
+        tricks = check_tricks(model, rows.answers(indices))
     for warning in said:
         say(f"warning: {warning.message}")
     return Autoregressive(tricks)

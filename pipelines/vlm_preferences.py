@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from mmpo.adapters.autoregressive import Autoregressive
-from mmpo.adapters.trick_check import check_tricks
 from mmpo.answer_batch import TokenLogps
 from mmpo.data.answer_groups import AnswerRows
+from pipelines.build_vlm import tried_adapter
 from pipelines.vlm_intervals import Measure, Tally, Unit, mean
 
 
@@ -40,9 +38,7 @@ def row_logps(model: Any, rows: AnswerRows, *, size: int) -> list[RowLogps]:
     """
     if not len(rows):
         return []
-    with warnings.catch_warnings():  # a trick that this model does not take is left out; training said so
-        warnings.simplefilter("ignore")
-        adapter = Autoregressive(check_tricks(model, rows.answers(range(min(2, len(rows))))))
+    adapter = tried_adapter(model, rows, range(min(2, len(rows))), lambda text: None)  # training said what is left out
     found: list[RowLogps] = []
     for start in range(0, len(rows), size):
         count = min(size, len(rows) - start)
