@@ -116,9 +116,9 @@ def evaluate(
 
 
 def _compare(run: Path, overrides: list[str]) -> None:
-    from pipelines.report_run import read_vlm_run
+    from pipelines.report_run import RECIPE, read_vlm_run
 
-    if read_vlm_run(run) is not None:
+    if (run / RECIPE).is_file() and read_vlm_run(run) is not None:
         return compare_run(run, overrides)
     from pipelines.evaluation import evaluate as run_evaluation
     from pipelines.tables import evaluation_lines
