@@ -166,9 +166,11 @@ def push(
         typer.echo("next: open it, and see that the card states the licences of prompts and generators")
         return
     from pipelines.model_card import push as push_run
+    from pipelines.report_push import check_name
     from pipelines.report_run import read_vlm_run
     from pipelines.vlm_card import push_vlm
 
+    check_name(name)
     answers = read_vlm_run(run)
     url = push_run(run, name, private=private) if answers is None else push_vlm(answers, name, private=private)
     typer.echo(f"uploaded: {url}")
