@@ -73,6 +73,8 @@ def test_a_whole_report(evaluated: Path) -> None:
     assert "1: dpo of chosen over rejected" in page.text
     assert "What is not here" not in page.text
     assert "PeftModel.from_pretrained" in page.text
+    assert "Re-Align: Aligning Vision Language Models" in page.text
+    assert "Diffusion" not in page.text
     assert next_command(evaluated).startswith("mmpo export")
 
 
