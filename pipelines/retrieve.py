@@ -51,7 +51,9 @@ def retrieve(recipe: RetrieveRecipe, steps: Steps | None = None) -> dict[str, An
     """
     rank, world = _place()
     folder = Path(recipe.output)
-    made = _settings(recipe, steps)
+    made, held = _settings(recipe, steps), _Held(recipe, steps)
+    if not folder.exists():
+        held.steps  # noqa: B018 (a model that is not there must not leave a folder of its settings)
     check_folder(folder, made, command="mmpo retrieve")
     done = read_done(folder)
     if done is not None:
@@ -59,7 +61,6 @@ def retrieve(recipe: RetrieveRecipe, steps: Steps | None = None) -> dict[str, An
     if rank == 0:
         drop_partials(folder)
         write_bytes(folder / RECIPE, dump(recipe).encode())
-    held = _Held(recipe, steps)
     index = _index(recipe, held)
     answers = open_data(recipe)
     maker = None
