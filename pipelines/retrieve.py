@@ -52,8 +52,9 @@ def retrieve(recipe: RetrieveRecipe, steps: Steps | None = None) -> dict[str, An
     rank, world = _place()
     folder = Path(recipe.output)
     made, held = _settings(recipe, steps), _Held(recipe, steps)
-    if not folder.exists():
-        held.steps  # noqa: B018 (a model that is not there must not leave a folder of its settings)
+    if not folder.exists():  # data or a model that is not there must not leave a folder of its settings
+        open_data(recipe)
+        held.load()
     check_folder(folder, made, command="mmpo retrieve")
     done = read_done(folder)
     if done is not None:
@@ -92,6 +93,9 @@ class _Held:
 
     @property
     def steps(self) -> Steps:
+        return self.load()
+
+    def load(self) -> Steps:
         self._steps = self._steps or default_steps(self._recipe)
         return self._steps
 
