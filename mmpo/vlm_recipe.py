@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -61,6 +62,7 @@ class VlmData(_Section):
     max_answer_tokens: Positive | None = Field(None, description="longer answers are cut to so many tokens")
     group_by_length: bool = Field(False, description="rows of about one length in a forward: less padding")
     on_bad_row: Literal["skip", "error"] = Field("skip", description="skipped rows are counted and named")
+    cache: PathText | None = Field(None, description="folder of the reference's caches; default: data.path/.cache")
 
 
 class VlmTerm(_Section):
@@ -118,6 +120,19 @@ class VlmTerm(_Section):
         return tuple(dict.fromkeys([*(branch for branch, _ in names), *others, *feeds]))
 
 
+def uncached(parts: Sequence[VlmTerm]) -> str:
+    """Why log-probabilities of tokens are not all that terms ask the reference for; empty where they are."""
+    for part in parts:
+        if any(name in part.entry.extra for name in ("chosen_kl", "rejected_kl")):
+            return f"loss '{part.loss}' takes divergences from all that the reference would say, and the answer is kept"
+        read = next((side for side in (part.chosen, part.rejected) if "." in side), "")
+        if read:
+            return f"{read} is of tokens that the reference chooses itself, and the answer's are kept"
+    if not any(part.entry.needs_reference for part in parts):
+        return f"no loss of {' + '.join(part.loss for part in parts)} compares with a reference"
+    return ""
+
+
 class VlmMethod(_Section):
     """A named method, a loss, or terms; options such as beta beside a name go to each of its terms that has them."""
 
@@ -135,6 +150,12 @@ class VlmMethod(_Section):
     )
     reference: Literal["auto", "adapters_off", "frozen_copy"] = Field(
         "auto", description="adapters_off: a LoRA's base; frozen_copy: a second model"
+    )
+    cache_reference: NonNegative = Field(
+        0,
+        le=1,
+        description="1: the reference's log-probabilities of tokens are computed once, before the first step, and "
+        "kept; a full fine-tune then needs no second model. 0: computed live",
     )
 
     @model_validator(mode="before")
@@ -156,6 +177,9 @@ class VlmMethod(_Section):
         if unused:
             valid = [*(name for part in parts for name in part.entry.options), *type(self).model_fields]
             raise ValueError(f"{unused[0]}: not an option of '{self.name}'; {one_of(unused[0], valid)}")
+        fault = uncached(parts) if self.cache_reference else ""
+        if fault:
+            raise ValueError(f"cache_reference: {fault}; set it to 0")
         return self
 
     @property
@@ -186,11 +210,6 @@ class VlmMethod(_Section):
     def weight(self) -> float:
         """Of the whole; terms have weights of their own."""
         return 1.0
-
-    @property
-    def cache_reference(self) -> int:
-        """The reference's log-likelihoods are computed live."""
-        return 0
 
     @property
     def branches(self) -> tuple[str, ...]:

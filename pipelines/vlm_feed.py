@@ -50,6 +50,7 @@ class VlmFeed:
 class _Found:
     pairs: list[AnswerPair]
     lengths: dict[str, tuple[int, int]]
+    keys: dict[str, dict[str, str]]
     others: Sequence[bytes]
     without: Counter[str]
 
@@ -79,8 +80,8 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
     lengths = [found.lengths[pair.id] for pair in train]
     sizes = by_length(lengths, unit_of(recipe.train)) if recipe.data.group_by_length else None
     return VlmFeed(
-        train=AnswerRows(train, encoder, sizes=sizes, **options),
-        held_out=AnswerRows(held, encoder, **options),
+        train=AnswerRows(train, encoder, sizes=sizes, keys=_keys(found, train), **options),
+        held_out=AnswerRows(held, encoder, keys=_keys(found, held), **options),
         clusters=[pair.prompt.cluster for pair in held],
         identity={
             "training rows": content_id("vlm rows", [_told(pair) for pair in train]),
@@ -129,7 +130,7 @@ def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], re
     """The rows that the model can be given and that some term can use."""
     method = recipe.method
     others = [image for pair in pairs for image in pair.images] if method.negative_image == "random" else []
-    found = _Found([], {}, others, Counter())
+    found = _Found([], {}, {}, others, Counter())
     seen: set[str] = set()
     for pair in pairs:
         fault, kind, branches = "", "", {}
@@ -156,6 +157,8 @@ def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], re
         found.pairs.append(pair)
         assert not isinstance(encoded, RowFault)
         found.lengths[pair.id] = (encoded.image_tokens, encoded.length)
+        if method.cache_reference:
+            found.keys[pair.id] = {name: f"{name}/{branch.key}" for name, branch in encoded.branches.items()}
         found.without.update(name for name in method.branches if name not in branches)
     _refuse_idle_terms(method, found)
     return found
@@ -176,6 +179,10 @@ def _refuse_idle_terms(method: VlmMethod, found: _Found) -> None:
         if count == len(found.pairs):
             hint = "; set method.negative_image to crop, noise, black or random" if branch.startswith("visual") else ""
             raise ValueError(f"method: {method.name} reads the branch {branch}, and no row of the data has it{hint}")
+
+
+def _keys(found: _Found, pairs: Sequence[AnswerPair]) -> list[Mapping[str, str]]:
+    return [found.keys[pair.id] for pair in pairs] if found.keys else []
 
 
 def _sample(pairs: Sequence[AnswerPair]) -> list[int]:

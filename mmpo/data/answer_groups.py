@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mmpo.answer_batch import AnswerBatch
 from mmpo.answer_pairs import AnswerPair
@@ -24,6 +24,7 @@ class AnswerRows:
         seed: of those.
         others: images to take for the kind "random".
         sizes: per row what the rows of one forward share; default: nothing.
+        keys: per row and branch its name and `AnswerTokens.key`, where what a model says of them is kept.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class AnswerRows:
         seed: int = 0,
         others: Sequence[bytes] = (),
         sizes: Sequence[int] | None = None,
+        keys: Sequence[Mapping[str, str]] = (),
     ) -> None:
         self._pairs, self._encoder = pairs, encoder
         self._kind, self._seed, self._others = negative_image, seed, others
         self._sizes = sizes if sizes is not None else [0] * len(pairs)
+        self._keys = keys
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -56,6 +59,10 @@ class AnswerRows:
     def name(self, index: int) -> str:
         """The row's id."""
         return self._pairs[index].id
+
+    def keys(self, index: int) -> Mapping[str, str]:
+        """By branch the hash of all that a model's log-probabilities of it depend on."""
+        return self._keys[index]
 
     def answers(self, indices: Sequence[int]) -> AnswerBatch:
         """The rows at these positions, encoded.
