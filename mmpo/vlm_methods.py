@@ -53,6 +53,10 @@ FEEDS_OF_ANSWERS: Mapping[str, tuple[str, ...]] = {
     "rejected_mask": (),
     "visual": ("visual",),
     "reference_visual": ("visual",),
+    "chosen_reward_weight": (),
+    "rejected_reward_weight": (),
+    "chosen_kl_weight": (),
+    "rejected_kl_weight": (),
     "prior_chosen": ("prior",),
     "prior_rejected": ("prior_rejected",),
 }

@@ -60,6 +60,9 @@ class VlmData(_Section):
         None, description="tokens of question, images and answer; a longer row is bad, and images are never cut"
     )
     max_answer_tokens: Positive | None = Field(None, description="longer answers are cut to so many tokens")
+    scored_turns: Literal["last", "all"] = Field(
+        "last", description="whose tokens count: the last answer's, or those of all the assistant's turns before it too"
+    )
     group_by_length: bool = Field(False, description="rows of about one length in a forward: less padding")
     on_bad_row: Literal["skip", "error"] = Field("skip", description="skipped rows are counted and named")
     cache: PathText | None = Field(None, description="folder of the reference's caches; default: data.path/.cache")
@@ -148,6 +151,15 @@ class VlmMethod(_Section):
     segment_weight: Number | None = Field(
         None, gt=0, description="what tokens weigh that differ between the answers (RLHF-V); the others weigh 1"
     )
+    average: bool = Field(
+        False,
+        description="log-likelihoods are means over an answer's tokens, weighted by segment_weight, and not sums "
+        "(RLHF-V's and RLAIF-V's dpo_use_average)",
+    )
+    token_weights: Literal["activations", "segments"] = Field(
+        "activations",
+        description="of sparse_po: the reference's activations, rescaled to 0 to 1 (its MaPO), or segment_weight",
+    )
     reference: Literal["auto", "adapters_off", "frozen_copy"] = Field(
         "auto", description="adapters_off: a LoRA's base; frozen_copy: a second model"
     )
@@ -177,6 +189,11 @@ class VlmMethod(_Section):
         if unused:
             valid = [*(name for part in parts for name in part.entry.options), *type(self).model_fields]
             raise ValueError(f"{unused[0]}: not an option of '{self.name}'; {one_of(unused[0], valid)}")
+        by_token = [part.loss for part in parts if part.entry.family == "token" or part.entry.needs_lengths]
+        if self.average and by_token:
+            raise ValueError(f"average: loss '{by_token[0]}' takes tokens or their number itself; set it to false")
+        if "token_weights" in self.model_fields_set and not any(part.loss == "sparse_po" for part in parts):
+            raise ValueError(f"token_weights: is of sparse_po, and the method is {self.name}; leave it out")
         fault = uncached(parts) if self.cache_reference else ""
         if fault:
             raise ValueError(f"cache_reference: {fault}; set it to 0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
         recipe=recipe,
         folder=folder,
         identity={"base weights": base, **feed.identity},
-        reference_cache=reference_store(recipe, vlm.model, base, adapter, encoder, accelerator, say)
+        reference_cache=reference_store(recipe, vlm.model, base, asdict(adapter), encoder, accelerator, say)
         if recipe.method.cache_reference
         else None,
         answers=AnswerStep(adapter, terms, feed.train, feed.held_out),
@@ -99,6 +100,8 @@ def encoder_of(recipe: VlmRecipe, vlm: Vlm) -> AnswerEncoder:
         branches=list(branches),
         max_length=recipe.data.max_length,
         max_answer_tokens=recipe.data.max_answer_tokens,
+        history=recipe.data.scored_turns == "all",
+        average=recipe.method.average,
     )
 
 
@@ -166,6 +169,7 @@ def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
                 weight=part.weight,
                 by_token=part.entry.family == "token",
                 one_sided=part.loss in _ONE_SIDED,
+                token_weights=method.token_weights,
             )
         )
     return terms, 1.0 if scale is None else scale

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 
-from mmpo.adapters.autoregressive import Autoregressive
 from mmpo.data.answer_tokens import AnswerEncoder
 from mmpo.data.cache import TensorCache
 from mmpo.vlm_recipe import VlmRecipe
@@ -24,7 +22,7 @@ def reference_store(
     recipe: VlmRecipe,
     model: Any,
     weights: str,
-    adapter: Autoregressive,
+    kernel: Mapping[str, Any],
     encoder: AnswerEncoder,
     accelerator: Accelerator,
     say: Callable[[str], None],
@@ -32,9 +30,9 @@ def reference_store(
     """The cache of this model, dtype, kernel and processor; another one beside it is named and not used.
 
     Args:
-        model: with the attention that the adapter's tricks gave it.
-        weights: hash of those of the reference.
-        adapter: with the tricks that the model was found to take.
+        model: with the attention that the tricks gave it.
+        weights: hash of the reference's.
+        kernel: how the adapter computes: the tricks that the model was found to take.
         encoder: makes tokens and pixels; its identity holds the template and the version of transformers.
     """
     made_by = {
@@ -43,7 +41,7 @@ def reference_store(
         "precision": recipe.train.precision,
         "dtype": str(model.dtype),
         "attention": attention_of(model),
-        "tricks": {**asdict(adapter.tricks), "chunk": adapter.chunk},
+        "kernel": dict(kernel),
         "encoder": encoder.identity,
         "forward": recipe.train.micro_batch_size or recipe.train.batch_size,  # kernels round by the shape of a batch
         "device": torch.cuda.get_device_name(accelerator.device) if accelerator.device.type == "cuda" else "cpu",

@@ -12,6 +12,8 @@ from mmpo.answer_batch import AnswerBatch, TokenLogps
 from mmpo.losses.types import PairLogps
 
 Scores = Mapping[str, TokenLogps]
+ACTIVATION = "activation"
+"""What the adapter calls the mean of the state behind a token's prediction."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class AnswerTerm:
         weight: multiplies it.
         by_token: takes log-probabilities of tokens [N, T] in place of sums.
         one_sided: looks at the chosen side only.
+        token_weights: of what `*_reward_weight` and `*_kl_weight` are made: "activations" of the reference, or the
+            "segments" of the data.
     """
 
     name: str
@@ -38,6 +42,7 @@ class AnswerTerm:
     weight: float = 1.0
     by_token: bool = False
     one_sided: bool = False
+    token_weights: str = "activations"
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,15 @@ def wanted(terms: Sequence[AnswerTerm], *, of_reference: bool) -> dict[str, list
         for name, (branch, _) in (("chosen_kl", term.chosen), ("rejected_kl", term.rejected)):
             if name in term.extra and not of_reference and "kl" not in asked.setdefault(branch, []):
                 asked[branch].append("kl")
+        if of_reference and _weighs_by_activations(term):
+            for branch, _ in (term.chosen, term.rejected):
+                if ACTIVATION not in asked.setdefault(branch, []):
+                    asked[branch].append(ACTIVATION)
     return {branch: names for branch, names in asked.items() if names}
+
+
+def _weighs_by_activations(term: AnswerTerm) -> bool:
+    return "chosen_reward_weight" in term.extra and term.token_weights == "activations"
 
 
 def needs_divergence(terms: Sequence[AnswerTerm]) -> bool:
@@ -130,11 +143,39 @@ def _sums(scores: Scores, branch: str, rows: Tensor, read: str = "") -> Tensor:
     return (found.total(read) if read else found.sums)[_at(found, rows)]
 
 
+def _token_weights(term: AnswerTerm, both: BothScores, side: str, rows: Tensor) -> Tensor:
+    """[N, T] SparsePO's m_u and m_d, which are one: MaPO's, or the data's segments'."""
+    if term.token_weights == "segments":
+        found = both.policy[side]
+        return found.weights[_at(found, rows)]
+    assert both.reference is not None
+    found = both.reference[side]
+    at = _at(found, rows)
+    return rescaled(found.extra[ACTIVATION][at], found.mask[at])
+
+
+def rescaled(values: Tensor, mask: Tensor) -> Tensor:
+    """[N, T] to 0 to 1 in each row: (a − min) / (max − min) over its tokens; 1 where all are the same, 0 off the mask.
+
+    MaPO standardises before, which this undoes.
+    """
+    low = values.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
+    high = values.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
+    spread = high - low
+    found = torch.where(spread > 0, (values - low) / spread.where(spread > 0, 1), 1)
+    return found.where(mask, 0)
+
+
 def _feed(name: str, term: AnswerTerm, both: BothScores, rows: Tensor) -> Tensor:
     """A further tensor of a loss: of another branch, a divergence, a mask, or a column of the data."""
     side = term.chosen[0] if name.startswith("chosen") else term.rejected[0]
     if name in ("chosen_kl", "rejected_kl"):
+        if term.by_token:
+            found = both.policy[side]
+            return found.extra["kl"][_at(found, rows)]
         return _sums(both.policy, side, rows, "kl")
+    if name.endswith(("_reward_weight", "_kl_weight")):
+        return _token_weights(term, both, side, rows)
     if name in ("chosen_mask", "rejected_mask"):
         found = both.policy[side]
         return (found.mask & (found.weights > 0))[_at(found, rows)]
