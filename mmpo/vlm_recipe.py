@@ -156,9 +156,10 @@ class VlmMethod(_Section):
         description="log-likelihoods are means over an answer's tokens, weighted by segment_weight, and not sums "
         "(RLHF-V's and RLAIF-V's dpo_use_average)",
     )
-    token_weights: Literal["activations", "segments"] = Field(
-        "activations",
-        description="of sparse_po: the reference's activations, rescaled to 0 to 1 (its MaPO), or segment_weight",
+    token_weights: Literal["activations", "segments"] | None = Field(
+        None,
+        description="of sparse_po: the reference's activations, rescaled to 0 to 1 (its MaPO, the default), or "
+        "segment_weight",
     )
     reference: Literal["auto", "adapters_off", "frozen_copy"] = Field(
         "auto", description="adapters_off: a LoRA's base; frozen_copy: a second model"
@@ -192,7 +193,7 @@ class VlmMethod(_Section):
         by_token = [part.loss for part in parts if part.entry.family == "token" or part.entry.needs_lengths]
         if self.average and by_token:
             raise ValueError(f"average: loss '{by_token[0]}' takes tokens or their number itself; set it to false")
-        if "token_weights" in self.model_fields_set and not any(part.loss == "sparse_po" for part in parts):
+        if self.token_weights and not any(part.loss == "sparse_po" for part in parts):
             raise ValueError(f"token_weights: is of sparse_po, and the method is {self.name}; leave it out")
         fault = uncached(parts) if self.cache_reference else ""
         if fault:

@@ -169,7 +169,7 @@ def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
                 weight=part.weight,
                 by_token=part.entry.family == "token",
                 one_sided=part.loss in _ONE_SIDED,
-                token_weights=method.token_weights,
+                token_weights=method.token_weights or "activations",
             )
         )
     return terms, 1.0 if scale is None else scale
