@@ -78,7 +78,7 @@ def test_a_cached_run_is_the_live_one_and_asks_the_reference_once(
 
 
 def test_a_full_fine_tune_needs_no_second_model(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = ["method.loss=mdpo", "train.micro_batch_size=2"]
+    changes = ["method.loss=mdpo", "train.micro_batch_size=2", "evaluation.held_out_pairs=1"]
     live = train_vlm(recipe_of("llava", data, tmp_path / "live", *changes, lora=False))
     monkeypatch.setattr("pipelines.build_vlm.FrozenCopy", None)
     changes += [CACHED, "train.checkpoint_every=2"]
@@ -87,7 +87,8 @@ def test_a_full_fine_tune_needs_no_second_model(data: Path, tmp_path: Path, monk
     resumed = tmp_path / "resumed"
     train_vlm(recipe_of("llava", data, resumed, *changes, "train.steps=2", lora=False))
     train_vlm(recipe_of("llava", data, resumed, *changes, lora=False), resume=True)
-    assert lines_of(cached) == lines_of(resumed)
+    steps = [[line for line in lines_of(run) if "loss" in line] for run in (cached, resumed)]
+    assert steps[0] == steps[1]
 
 
 def test_a_pass_that_was_killed_goes_on_where_it_was(
