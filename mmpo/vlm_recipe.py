@@ -128,6 +128,8 @@ def uncached(parts: Sequence[VlmTerm]) -> str:
     for part in parts:
         if any(name in part.entry.extra for name in ("chosen_kl", "rejected_kl")):
             return f"loss '{part.loss}' takes divergences from all that the reference would say, and the answer is kept"
+        if "mismatched_z0" in part.entry.feeds.values():
+            return f"loss '{part.loss}' asks for answers to other rows' questions too, which differ from step to step"
         read = next((side for side in (part.chosen, part.rejected) if "." in side), "")
         if read:
             return f"{read} is of tokens that the reference chooses itself, and the answer's are kept"
@@ -291,6 +293,12 @@ class VlmRecipe(_Section):
         if train.micro_batch_size is not None and train.batch_size % train.micro_batch_size:
             raise ValueError(
                 f"train.micro_batch_size: {train.micro_batch_size} does not divide train.batch_size {train.batch_size}"
+            )
+        mismatched = any("mismatched_z0" in part.entry.feeds.values() for part in self.method.parts)
+        if mismatched and 1 in (train.micro_batch_size, train.batch_size):
+            raise ValueError(
+                f"train.micro_batch_size: a forward has 1 row, and {self.method.name} compares with other rows' "
+                "answers; raise train.batch_size or this (diffusion_kto does without)"
             )
         if self.optim.warmup_steps and self.optim.schedule == "constant":
             raise ValueError("optim.warmup_steps: schedule 'constant' has no warm-up; use constant_with_warmup")

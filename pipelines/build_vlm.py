@@ -169,6 +169,7 @@ def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
                 weight=part.weight,
                 by_token=part.entry.family == "token",
                 one_sided=part.loss in _ONE_SIDED,
+                z0=part.entry.feeds.get("z0", "z0") if part.entry.family == "point" else "",
                 token_weights=method.token_weights or "activations",
             )
         )

@@ -18,7 +18,8 @@ from mmpo.data.answer_collate import collate_answers
 from mmpo.data.answer_tokens import AnswerEncoder
 from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import Vlm, load_vlm
-from mmpo.training.answer_terms import rescaled
+from mmpo.training.answer_step import AnswerStep
+from mmpo.training.answer_terms import BothScores, rescaled
 from mmpo.vlm_recipe import VlmMethod
 from pipelines.build_vlm import encoder_of
 from pipelines.train_vlm import train_vlm
@@ -162,3 +163,51 @@ def test_the_encoders_mean_is_of_what_is_left_after_a_cut() -> None:
     batch = collate_answers([row], encoder.pad_id)
     assert batch.branches["chosen"].weights.sum() == pytest.approx(1)
     assert sorted(batch.branches["chosen"].weights[0].tolist())[-4:] == [0.25] * 4
+
+
+@pytest.mark.parametrize("loss", ["kto", "diffusion_kto"])
+def test_point_losses_take_the_two_answers_one_by_one(data: Path, tmp_path: Path, base: Vlm, loss: str) -> None:
+    """At the start every log-ratio and z0 is 0, so a chosen answer costs 0.5 λ_D and a rejected one 0.5 λ_U."""
+    weights = ["method.desirable_weight=1.4", "method.undesirable_weight=0.6"]
+    changes = [f"method.loss={loss}", "method.beta=0.05", "train.steps=3", *weights]
+    steps = steps_of(train_vlm(recipe_of("llava", data, tmp_path / "run", *changes)))
+    assert steps[0]["loss"] == pytest.approx((0.7 + 0.3) / 2, abs=1e-12)
+    assert steps[2]["loss"] < steps[1]["loss"] < steps[0]["loss"]
+    assert steps[2]["rewards/margins"] > 0
+    assert steps[2]["rewards/chosen"] > 0 > steps[2]["rewards/rejected"]
+
+
+def test_ktos_baseline_is_of_one_anothers_answers(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """z0 and loss of a step by hand, from naive log-likelihoods of both models over all rows and their neighbours."""
+    seen: list[tuple[BothScores, BothScores]] = []
+    kept = AnswerStep._baseline
+
+    def spied(self: AnswerStep, run: Any, term: Any, both: BothScores, other: BothScores | None) -> Any:
+        assert other is not None
+        seen.append((both, other))
+        z0s.append(kept(self, run, term, both, other))
+        return z0s[-1]
+
+    z0s: list[Any] = []
+    monkeypatch.setattr(AnswerStep, "_baseline", spied)
+    changes = ["method.loss=kto", "train.steps=3", "optim.lr=3e-3"]
+    steps = steps_of(train_vlm(recipe_of("llava", data, tmp_path / "run", *changes)))
+    both, other = seen[2]
+    own = set(map(tuple, both.batch.branches["chosen"].ids.tolist()))
+    assert not own & set(map(tuple, other.batch.branches["chosen"].ids.tolist()))
+    ratios = []
+    for side in ("chosen", "rejected"):
+        assert other.reference is not None
+        ratios += (other.policy[side].sums - other.reference[side].sums).tolist()
+    z0 = max(0.0, sum(ratios) / 8)
+    assert z0 > 0.1
+    assert float(z0s[2]) == pytest.approx(z0, abs=1e-12)
+    assert both.reference is not None
+    chosen, rejected = ((both.policy[s].sums - both.reference[s].sums).detach() for s in ("chosen", "rejected"))
+    by_hand = (torch.sigmoid(-0.1 * (chosen - z0)) + torch.sigmoid(0.1 * (rejected - z0))).mean() / 2
+    assert steps[2]["loss"] == pytest.approx(float(by_hand), abs=1e-12)
+
+
+def test_a_forward_of_one_row_has_no_other_answers(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"train\.micro_batch_size: a forward has 1 row, and kto"):
+        recipe_of("llava", data, tmp_path / "run", "method.loss=kto", "train.micro_batch_size=1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mmpo.answer_batch import AnswerBatch
 from mmpo.answer_pairs import AnswerPair
@@ -78,6 +79,32 @@ class AnswerRows:
                 raise found.error()
             encoded.append(found)
         return collate_answers(encoded, self._encoder.pad_id)
+
+    def mismatched(self, indices: Sequence[int]) -> AnswerBatch | None:
+        """The rows' questions under their images, with the answers of the next of these rows: KTO's baseline.
+
+        Returns:
+            Branches chosen and rejected; None where no such row can be encoded.
+        """
+        encoded = []
+        for index, other in zip(indices, [*indices[1:], *indices[:1]], strict=True):
+            if index == other:
+                continue
+            said = self._pairs[other]
+            row = replace(
+                self._pairs[index],
+                chosen=said.chosen,
+                rejected=said.rejected or said.chosen,
+                rejected_images=None,
+                chosen_spans=(),
+                rejected_spans=(),
+            )
+            found = self._encoder.encode(row)
+            if isinstance(found, EncodedPair):  # else it is too long with this answer
+                both = {name: found.branches[name] for name in ("chosen", "rejected")}
+                shown = {key: found.images[key] for branch in both.values() for key in branch.images}
+                encoded.append(replace(found, branches=both, images=shown))
+        return collate_answers(encoded, self._encoder.pad_id) if encoded else None
 
 
 def by_length(lengths: Sequence[tuple[int, int]], batch_size: int) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,8 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from mmpo.answer_batch import AnswerBatch, TokenLogps
+from mmpo.losses.baselines import baseline, kl_baseline
 from mmpo.training.answer_cache import KnownReference, fill
-from mmpo.training.answer_terms import AnswerTerm, BothScores, Scores, TermValue, needs_divergence, term_value, wanted
+from mmpo.training.answer_terms import (
+    MISMATCHED,
+    AnswerTerm,
+    BothScores,
+    Scores,
+    TermValue,
+    log_ratios,
+    needs_divergence,
+    term_value,
+    wanted,
+)
 from mmpo.training.forwards import Models
 from mmpo.training.order import MicroBatch, Plan
 from mmpo.training.run import Run
@@ -58,6 +69,10 @@ class AnswerGroups(Protocol):
 
     def answers(self, indices: Sequence[int]) -> AnswerBatch:
         """The rows at these positions, encoded."""
+        ...
+
+    def mismatched(self, indices: Sequence[int]) -> AnswerBatch | None:
+        """The same with the answers of one another."""
         ...
 
 
@@ -126,6 +141,31 @@ class AnswerStep:
             policy = self.adapter.logps(module, batch, features=features, asked=asked, reference=of_reference)
         return BothScores(batch, policy, of_reference if known is None else known)
 
+    @torch.no_grad()
+    def _mismatched(self, run: Run, indices: Sequence[int]) -> BothScores | None:
+        """Both models' scores of the rows with one another's answers, where a term asks for them."""
+        if not any(term.z0 == "mismatched_z0" for term in self.terms):
+            return None
+        if len(indices) < 2:
+            raise ValueError(
+                "train.micro_batch_size: a forward has 1 row, and kto compares with other rows' answers; raise it or "
+                "train.batch_size (diffusion_kto does without)"
+            )
+        batch = self.train.mismatched(indices)
+        # the bare policy: the wrapper of several processes expects a backward pass after each forward
+        return None if batch is None else replace(self, terms=[MISMATCHED]).scores(run, run.policy, batch)
+
+    def _baseline(self, run: Run, term: AnswerTerm, both: BothScores, other: BothScores | None) -> Tensor | None:
+        """[] z0 of a point loss over this forward of all processes; None of other losses."""
+        if not term.z0:
+            return None
+        total = torch.zeros(2, dtype=torch.float64, device=run.accelerator.device)
+        if term.z0 == "z0":
+            total += torch.stack(kl_baseline(*log_ratios(term, both))).to(total)
+        elif other is not None:
+            total += torch.stack(kl_baseline(*log_ratios(MISMATCHED, other))).to(total)
+        return baseline(*run.accelerator.reduce(total, reduction="sum")).to(run.dtype)
+
     def _known(self, rows: AnswerGroups, indices: Sequence[int], batch: AnswerBatch, device: Any) -> Scores | None:
         if self.known is None:
             return None
@@ -146,10 +186,11 @@ class AnswerStep:
         models = Models(run, module)
         for number, part in enumerate(micro):
             batch = self.train.answers(part.indices)
+            other = self._mismatched(run, part.indices)
             with models.averaging(number == len(micro) - 1):
                 known = self._known(self.train, part.indices, batch, run.accelerator.device)
                 both = self.scores(run, module, batch, known)
-                values = [term_value(term, both) for term in self.terms]
+                values = [term_value(term, both, self._baseline(run, term, both, other)) for term in self.terms]
                 parts = [
                     term.weight * value.loss.sum() / len(batch.ids)
                     for term, value in zip(self.terms, values, strict=True)

@@ -29,6 +29,8 @@ class AnswerTerm:
         weight: multiplies it.
         by_token: takes log-probabilities of tokens [N, T] in place of sums.
         one_sided: looks at the chosen side only.
+        z0: of points, which baseline they have: "z0", of the same answers, or "mismatched_z0", of other rows' answers;
+            empty for pairs. A point loss is called with both sides, the chosen desirable and the rejected not.
         token_weights: of what `*_reward_weight` and `*_kl_weight` are made: "activations" of the reference, or the
             "segments" of the data.
     """
@@ -42,6 +44,7 @@ class AnswerTerm:
     weight: float = 1.0
     by_token: bool = False
     one_sided: bool = False
+    z0: str = ""
     token_weights: str = "activations"
 
 
@@ -107,19 +110,50 @@ def rows_of(term: AnswerTerm, batch: AnswerBatch) -> Tensor:
     return present.nonzero().squeeze(1)
 
 
-def term_value(term: AnswerTerm, both: BothScores) -> TermValue | None:
-    """A term's loss on the rows that have its branches; None where no row has."""
+def term_value(term: AnswerTerm, both: BothScores, z0: Tensor | None = None) -> TermValue | None:
+    """A term's loss on the rows that have its branches; None where no row has.
+
+    Args:
+        z0: [] the baseline of points.
+    """
     rows = rows_of(term, both.batch)
     if not len(rows):
         return None
     policy = _pair(term, both.policy, rows)
     reference = _pair(term, both.reference, rows) if both.reference is not None else None
-    extra = {name: _feed(name, term, both, rows) for name in term.extra}
-    loss = term.loss(policy, reference, **extra)
+    if z0 is not None:
+        assert reference is not None
+        loss = _of_points(term, policy, reference, z0)
+    else:
+        loss = term.loss(policy, reference, **{name: _feed(name, term, both, rows) for name in term.extra})
     if reference is None:
         return TermValue(rows, loss)
     sums = [x.detach().sum(-1) if x.dim() == 2 else x.detach() for x in (*policy[:2], *reference[:2])]
     return TermValue(rows, loss, (sums[0], sums[1], sums[2], sums[3]))
+
+
+def _of_points(term: AnswerTerm, policy: PairLogps, reference: PairLogps, z0: Tensor) -> Tensor:
+    """[N] the mean of a point loss over a row's two answers."""
+    flat = [torch.cat(sides[:2]) for sides in (policy, reference)]
+    desirable = torch.arange(len(flat[0]), device=z0.device) < len(policy.chosen)
+    return term.loss(*flat, desirable=desirable, z0=z0).view(2, -1).mean(0)
+
+
+def _no_loss(*given: object, **options: object) -> Tensor:
+    raise AssertionError("only its branches are read")
+
+
+MISMATCHED = AnswerTerm("", _no_loss, ("chosen", ""), ("rejected", ""), ())
+"""Both answers of rows that have one another's."""
+
+
+def log_ratios(term: AnswerTerm, both: BothScores) -> tuple[Tensor, Tensor]:
+    """(policy's, reference's) log-likelihoods of a term's answers, of both sides, without gradient; perhaps none."""
+    rows = rows_of(term, both.batch)
+    if not len(rows) or both.reference is None:
+        return torch.zeros(0), torch.zeros(0)
+    policy, reference = (torch.cat(_pair(term, scores, rows)[:2]) for scores in (both.policy, both.reference))
+    return policy.detach(), reference
 
 
 def _pair(term: AnswerTerm, scores: Scores, rows: Tensor) -> PairLogps:
