@@ -1,9 +1,10 @@
 """DPO and rDPO of the built-in world's tiny VLM: what it says that is not so, before and after, over training seeds.
 
     python scripts/bench_shapes_vlm.py --split tune --seeds 0 --set optim.lr=1e-3 --tag lr1e-3
-    python scripts/bench_shapes_vlm.py --split test          # the figures in docs/vlm.md
+    python scripts/bench_shapes_vlm.py --split test          # the figures in docs/shapes-vlm.md
 
-Every run is the recipe shapes_rdpo; dpo is it without the visual term, dpo_as_long that for as much processor time.
+Every run is the recipe shapes_rdpo; dpo is it without the visual term, dpo_as_long that for as much processor time,
+sft likelihood of the chosen answers alone.
 Settings are chosen on tune; test is read once. All models answer the same questions, greedily; intervals are clustered
 by scene.
 """
@@ -34,6 +35,7 @@ VARIANTS: dict[str, list[str]] = {
     "dpo": ["method.loss=dpo"],
     "dpo_as_long": ["method.loss=dpo", "train.steps=850"],  # about the processor time of rdpo
     "rdpo": [],
+    "sft": ["method={adapter: autoregressive, loss: sft}"],
 }
 SHOWN = ("hallucinated", "false_mentions", "probes", "relations", "general", "unread")
 
