@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,14 @@ def same_end(first: Path, second: Path) -> bool:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """One uninterrupted run, then killed ones until the asked number of kills hit."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kind", choices=("lora", "full", "reward", "d3po", "spo"), required=True)
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # a forked process cannot use its parent's thread pool
     if options.kind == "reward":
         make_clip(options.folder / "clip")
