@@ -123,16 +123,16 @@ def test_two_processes_are_one(tmp_path: Path, sd_folder: Path, pairs_folder: Pa
 
 
 def fsdp_recipe(folder: Path, name: str, model: Path, data: Path, *, lora: bool, **changes: Any) -> Path:
-    """Six float64 steps with a moving average and spread weights; one process alone holds them whole."""
+    """Four float64 steps with a moving average and spread weights; one process alone holds them whole."""
     tree = tiny.recipe_tree(
         model,
         data,
         folder / name,
         **{
             "train__precision": "fp64",
-            "train__steps": 6,
+            "train__steps": 4,
             "train__batch_size": 4,
-            "train__checkpoint_every": 3,
+            "train__checkpoint_every": 2,
             "train__ema": 0.9,
             "train__distribution": "fsdp2",
             "model__lora": {"rank": 4} if lora else None,
@@ -140,7 +140,7 @@ def fsdp_recipe(folder: Path, name: str, model: Path, data: Path, *, lora: bool,
             **changes,
         },
     )
-    tree["evaluation"] |= {"held_out_pairs": 3, "every": 3}  # an odd number: the processes hold out unequal shares
+    tree["evaluation"] |= {"held_out_pairs": 3, "every": 2}  # an odd number: the processes hold out unequal shares
     (folder / f"{name}.json").write_text(json.dumps(tree))
     return folder / f"{name}.json"
 
@@ -153,7 +153,7 @@ def test_spread_weights_train_save_and_resume(tmp_path: Path, sd_folder: Path, p
         one, two, rest = (
             fsdp_recipe(tmp_path, f"{kind}-{name}", sd_folder, pairs_folder, **how) for name in ("one", "two", "rest")
         )
-        half = fsdp_recipe(tmp_path, f"{kind}-half", sd_folder, pairs_folder, **how, train__steps=3)
+        half = fsdp_recipe(tmp_path, f"{kind}-half", sd_folder, pairs_folder, **how, train__steps=2)
         rest.write_text(json.dumps(json.loads(rest.read_text()) | {"output": str(tmp_path / f"{kind}-half")}))
         two_processes.train_recorded(one)
         asked += [str(two), str(half), f"{rest}:resume"]
