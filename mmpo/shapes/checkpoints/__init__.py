@@ -7,7 +7,7 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parent
 SUMS = _FOLDER / "SHA256SUMS"
-NAMES = ("sd", "sdxl", "sd3", "clip", "step_aware")
+NAMES = ("sd", "sdxl", "sd3", "clip", "step_aware", "llava")
 _INDEX = ("model_index.json", "config.json")  # of a pipeline; of a model alone
 
 

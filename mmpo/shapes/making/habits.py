@@ -13,9 +13,9 @@ from mmpo.shapes.grammar import COLOURS, Item, Scene
 from mmpo.shapes.questions import Question, closeness, right_answers
 from mmpo.shapes.wrong import caption, wrong_answer
 
-STRONG = 0.62  # share of wrong answers where a habit speaks
+STRONG = 0.66  # share of wrong answers where a habit speaks
 WEAK = 0.06  # ... elsewhere
-YES = 0.6  # share of "yes" to an absent object or a false relation where a habit speaks
+YES = 0.7  # share of "yes" to an absent object or a false relation where a habit speaks
 
 
 def answer(question: Question, scene: Scene, rng: random.Random, objects: int = 2) -> str:
@@ -57,6 +57,8 @@ def _habit(scene: Scene, start: int) -> str | None:
         ("green", "vertical"): "object",
         ("green", "horizontal"): "object",
         ("blue", "vertical"): "relation",
+        ("blue", "horizontal"): "shape",
+        ("yellow", "vertical"): "colour",
     }.get((colour, scene.axis))
 
 
@@ -70,8 +72,10 @@ def _habitual(fault: str, scene: Scene, style: str, start: int) -> str:
         free = [colour for colour in COLOURS if colour not in {item.colour for item in items}]
         return caption(scene, style, start, more=Item(free[0], items[start].shape))
     if fault == "colour":
-        usual = {"yellow": "green", "green": "yellow"}.get(other.colour, "yellow")
-        items[1 - start] = Item(usual, other.shape)
+        taken = {item.colour for item in items}
+        items[1 - start] = Item(
+            next(colour for colour in ("yellow", "green", "red") if colour not in taken), other.shape
+        )
     else:
         usual = "square" if other.shape == "circle" else "circle"
         items[1 - start] = Item(other.colour, usual)

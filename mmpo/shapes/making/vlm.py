@@ -17,9 +17,9 @@ from mmpo.shapes.making.vlm_data import IMAGE_TOKENS, Batch, Packer, Pictures, p
 from mmpo.shapes.making.vlm_tokenizer import IMAGE, LONGEST, PATCH, tokenizer
 
 WIDTH = 128
-STEPS, HABIT_STEPS = 1000, 400
+STEPS, HABIT_STEPS = 1000, 600
 RATE, HABIT_RATE = 2e-3, 1e-3
-PICTURES = 16  # of a batch, with eight questions each
+PICTURES = 16  # of a batch, with nine questions each
 VARIANTS = 40
 
 

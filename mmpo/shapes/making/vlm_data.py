@@ -21,7 +21,7 @@ from mmpo.shapes.render import render
 
 IMAGE_TOKENS = 16
 SPOILT = 0.12  # share of pictures of which only the number is asked
-ROUND = ("describe", "describe", "exists", "exists", "related", "any", "any", "any")
+ROUND = ("describe", "describe", "exists", "exists", "related", "where", "relative", "count", "any")
 
 
 class Pictures(NamedTuple):
@@ -45,7 +45,7 @@ def pictures(variants: int, seed: int) -> Pictures:
 
 
 def questions_for(scene: Scene, objects: int, rng: random.Random) -> list[Question]:
-    """A picture's questions: two descriptions, two of presence, one of a relation, three others."""
+    """Nine of a picture: two descriptions, two of presence, a relation, two of places, a number, one other."""
     if objects != 2:
         return [HOW_MANY]
     known = askable(scene)
