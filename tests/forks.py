@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cache
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
@@ -26,7 +27,7 @@ FIXED = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM"
 
 
 class Ended(NamedTuple):
-    """How a process ended (of several: the first that failed) and what all of them wrote."""
+    """How a process ended (of several: the first that failed by itself) and what all of them wrote."""
 
     code: int
     out: str
@@ -94,7 +95,10 @@ def call(function: Callable[..., object], *given: Any, where: Path | None = None
 
 
 def ranks(count: int, function: Callable[..., object], *given: Any, where: Path | None = None) -> Ended:
-    """`function(*given)` in each of `count` processes, which find each other as those of a launcher do."""
+    """`function(*given)` in each of `count` processes, which find each other as those of a launcher do.
+
+    Where one fails, the others are killed, since they would wait for it.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -103,8 +107,13 @@ def ranks(count: int, function: Callable[..., object], *given: Any, where: Path 
         start(function, *given, where=where, more={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(count)
     ]
+    alive = {one.process.sentinel: one.process for one in begun}
+    while alive and (ready := wait(alive, timeout=240)):
+        if any(alive.pop(sentinel).exitcode for sentinel in ready):
+            for process in alive.values():
+                process.kill()
     ended = [one.end() for one in begun]
-    code = next((one.code for one in ended if one.code), 0)
+    code = next((one.code for one in sorted(ended, key=lambda one: one.code < 0) if one.code), 0)
     return Ended(code, "".join(one.out for one in ended), "".join(one.err for one in ended))
 
 
