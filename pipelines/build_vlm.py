@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mmpo.adapters import AdaptersOff, FrozenCopy
 from mmpo.adapters.autoregressive import Autoregressive
 from mmpo.adapters.trick_check import check_tricks
 from mmpo.contracts import Reference
+from mmpo.data.answer_groups import AnswerRows
 from mmpo.data.answer_tokens import AnswerEncoder
 from mmpo.losses import LOSSES
 from mmpo.losses.visual import VISUAL_LOSSES
@@ -24,14 +26,16 @@ from mmpo.models.loading import weights_hash
 from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import Vlm, load_vlm
 from mmpo.models.vlm_lora import add_vlm_lora
-from mmpo.models.vlm_parts import Part, check_trained, train_only
+from mmpo.models.vlm_parts import Part, check_trained, train_only, vlm_parts
 from mmpo.training.answer_step import AnswerStep
 from mmpo.training.answer_terms import AnswerTerm
 from mmpo.training.run import Run
+from mmpo.training.sharding import Spread
 from mmpo.vlm_methods import split_side
 from mmpo.vlm_recipe import VlmMethod, VlmRecipe
 from pipelines.build import DTYPES
-from pipelines.vlm_feed import VlmFeed, vlm_feed
+from pipelines.vlm_cache import reference_store
+from pipelines.vlm_feed import vlm_feed
 
 Say = Callable[[str], None]
 _ONE_SIDED = ("anchor", "sft")
@@ -48,7 +52,7 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
     feed = vlm_feed(recipe, encoder, say)
     base = weights_hash(vlm.model)
     prepare_policy(recipe, vlm.model, say)
-    adapter = _tried(vlm.model, feed, say)
+    adapter = tried_adapter(vlm.model, feed.train, feed.sample, say)
     terms, scale = build_answer_terms(recipe.method)
     unused: Any = None  # by a run whose passes are `answers`
     train: Any = feed.train
@@ -68,9 +72,19 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
         recipe=recipe,
         folder=folder,
         identity={"base weights": base, **feed.identity},
+        reference_cache=reference_store(recipe, vlm.model, base, asdict(adapter), encoder, accelerator, say)
+        if recipe.method.cache_reference
+        else None,
         answers=AnswerStep(adapter, terms, feed.train, feed.held_out),
+        spread=_spread(vlm.model),
     )
     return run, vlm
+
+
+def _spread(model: Any) -> Spread:
+    """The decoder's layers one by one; images are encoded outside of the forward, by what stays whole."""
+    parts = vlm_parts(model)
+    return Spread(inside=parts.language, whole=(*parts.vision, *parts.projector))
 
 
 def load_base_vlm(recipe: VlmRecipe, accelerator: Accelerator) -> Vlm:
@@ -95,6 +109,8 @@ def encoder_of(recipe: VlmRecipe, vlm: Vlm) -> AnswerEncoder:
         branches=list(branches),
         max_length=recipe.data.max_length,
         max_answer_tokens=recipe.data.max_answer_tokens,
+        history=recipe.data.scored_turns == "all",
+        average=recipe.method.average,
     )
 
 
@@ -130,13 +146,18 @@ def prepare_policy(recipe: VlmRecipe, model: Any, say: Say) -> None:
 
 
 def build_vlm_reference(recipe: VlmRecipe, model: nn.Module) -> Reference | None:
-    """Adapters off for a LoRA, a frozen copy for a full fine-tune, None where no term compares."""
+    """Adapters off for a LoRA, a frozen copy for a full fine-tune, None where no term compares.
+
+    Where the reference is computed before the first step, there is no second model: the policy is the reference then.
+    """
     kind = recipe.method.reference
     if kind == "auto":
         if not any(part.entry.needs_reference for part in recipe.method.parts):
             return None
         kind = "frozen_copy" if recipe.model.lora is None else "adapters_off"
-    return FrozenCopy(model) if kind == "frozen_copy" else AdaptersOff(model)
+    if kind == "frozen_copy":
+        return None if recipe.method.cache_reference else FrozenCopy(model)
+    return AdaptersOff(model)
 
 
 def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
@@ -157,16 +178,18 @@ def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
                 weight=part.weight,
                 by_token=part.entry.family == "token",
                 one_sided=part.loss in _ONE_SIDED,
+                z0=part.entry.feeds.get("z0", "z0") if part.entry.family == "point" else "",
+                token_weights=method.token_weights or "activations",
             )
         )
     return terms, 1.0 if scale is None else scale
 
 
-def _tried(model: Any, feed: VlmFeed, say: Say) -> Autoregressive:
+def tried_adapter(model: Any, rows: AnswerRows, indices: Sequence[int], say: Say) -> Autoregressive:
     """The adapter with the tricks that this model takes, tried on a few of the rows."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        tricks = check_tricks(model, feed.train.answers(feed.sample))
+        tricks = check_tricks(model, rows.answers(indices))
     for warning in said:
         say(f"warning: {warning.message}")
     return Autoregressive(tricks)

@@ -107,7 +107,7 @@ def test_methods_are_their_terms_and_options_go_to_those_that_have_them() -> Non
     for wrong, word in (
         ({"loss": "rdpoo"}, "rdpo"),
         ({"loss": "rdpo", "delta": 1.0}, "delta"),
-        ({"loss": "kto"}, "points"),
+        ({"loss": "rank_dpo"}, "takes lists"),
     ):
         with pytest.raises(ValueError, match=word):
             VlmMethod.model_validate(wrong)

@@ -136,13 +136,14 @@ def test_other_methods_train_and_start_where_their_formula_says(data: Path, tmp_
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    """With a row that has no image, so one process has rows without a term's branch where the other has them."""
+    """With a row that has no image, so one process has rows without a term's branch where the other has them; the two
+    ask the reference beforehand, each for its share."""
     texts = [{"prompt": "Hello?", "images": [], "chosen": "Hi", "rejected": "No"}]
     data = rows_at(tmp_path / "rows", 3, more=texts)
     changes = ["method.loss=rdpo", "train.micro_batch_size=1", "train.steps=3", "evaluation.held_out_pairs=0"]
     one = train_vlm(recipe_of("llava", data, tmp_path / "one", *changes))
     file = tmp_path / "two.yaml"
-    file.write_text(dump(recipe_of("llava", data, tmp_path / "two", *changes)))
+    file.write_text(dump(recipe_of("llava", data, tmp_path / "two", *changes, "method.cache_reference=1")))
     done = forks.ranks(2, forks.mmpo, "train", file)
     assert done.code == 0, done
     weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, tmp_path / "two")]
@@ -151,3 +152,33 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for mine, theirs in zip(metrics_of(one), metrics_of(tmp_path / "two"), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-9)
     assert json.loads((tmp_path / "two" / "train.json").read_text())["processes"] == 2
+
+
+def test_spread_weights_are_those_of_one_process(tmp_path: Path) -> None:
+    """FSDP2: the language model layer by layer, the tower whole, and unequal shares of held-out rows."""
+    data = rows_at(tmp_path / "rows", 8)
+    changes = ["method.loss=rdpo", "train.micro_batch_size=1", "train.distribution=fsdp2", "train.checkpoint_every=2"]
+    changes += ["evaluation.held_out_pairs=1", "evaluation.every=2"]
+    one = train_vlm(recipe_of("llava", data, tmp_path / "one", *changes))
+    file = tmp_path / "two.yaml"
+    two = recipe_of("llava", data, tmp_path / "two", *changes)
+    file.write_text(dump(two))
+    done = forks.ranks(2, forks.mmpo, "train", file)
+    assert done.code == 0, done
+    weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, tmp_path / "two")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all((weights[0][name] - weights[1][name]).abs().max() <= 1e-9 for name in weights[0])
+    for mine, theirs in zip(metrics_of(one), metrics_of(tmp_path / "two"), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+
+
+def test_what_cannot_be_spread_is_refused(tmp_path: Path) -> None:
+    spread = "train.distribution=fsdp2"
+    for changes, named in (
+        (["model.quantize=nf4"], "model.quantize"),
+        (["model.lora.targets=language_projector"], "language_projector"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            recipe_of("llava", tmp_path, tmp_path / "run", spread, *changes)
+    with pytest.raises(ValueError, match=r"model\.projector"):
+        recipe_of("llava", tmp_path, tmp_path / "run", spread, "model.projector=true", lora=False)

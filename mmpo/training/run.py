@@ -17,8 +17,9 @@ from mmpo.contracts import Adapter, Predict, Reference
 from mmpo.recipe import Recipe
 from mmpo.training.hacking import Look
 from mmpo.training.heldout import Groups
-from mmpo.training.order import MicroBatch
+from mmpo.training.order import MicroBatch, Plan
 from mmpo.training.rounds import Rounds
+from mmpo.training.sharding import Spread
 from mmpo.training.terms import Term
 from mmpo.vlm_recipe import VlmRecipe
 
@@ -59,6 +60,10 @@ class Store(Protocol):
 class Answers(Protocol):
     """Passes over answers of a vision-language model, in place of those over latents."""
 
+    def prepare(self, run: Run, plan: Plan) -> None:
+        """Before the first step of a run with a `reference_cache`: fills it."""
+        ...
+
     def forward_backward(self, run: Run, module: nn.Module, micro: Sequence[MicroBatch]) -> dict[str, Tensor]:
         """Accumulates a step's gradient; metrics over all processes."""
         ...
@@ -93,6 +98,7 @@ class Run:
         look: looks at the validation samples, or None.
         answers: takes forward and backward passes where candidates are answers; bind, adapter and terms are then not
             looked at.
+        spread: how fsdp2 takes the policy apart; None: block by block, all of it.
     """
 
     accelerator: Accelerator
@@ -114,6 +120,7 @@ class Run:
     look: LookAt | None = None
     rounds: Rounds | None = None
     answers: Answers | None = None
+    spread: Spread | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name."""
