@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import itertools
 from collections import Counter
@@ -14,6 +15,7 @@ from mmpo.data.answer_groups import AnswerRows, by_length
 from mmpo.data.answer_readers import open_answers, read_open_answers
 from mmpo.data.answer_spans import with_changed_spans
 from mmpo.data.answer_tokens import AnswerEncoder, RowFault
+from mmpo.data.images import decode
 from mmpo.data.negative_images import with_negative_images
 from mmpo.data.readers import ReadReport
 from mmpo.data.split import hold_out
@@ -128,7 +130,7 @@ def _of_shapes(split: str, count: int, seed: int) -> Iterator[AnswerPair]:
 def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], report: ReadReport) -> _Found:
     """The rows that the model can be given and that some term can use."""
     method = recipe.method
-    others = [image for pair in pairs for image in pair.images] if method.negative_image == "random" else []
+    others = _whole(pairs) if method.negative_image == "random" else []
     found = _Found([], {}, others, Counter())
     seen: set[str] = set()
     for pair in pairs:
@@ -158,6 +160,16 @@ def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], re
         found.lengths[pair.id] = (encoded.image_tokens, encoded.length)
         found.without.update(name for name in method.branches if name not in branches)
     _refuse_idle_terms(method, found)
+    return found
+
+
+def _whole(pairs: Sequence[AnswerPair]) -> list[bytes]:
+    """Each image of the rows that can be decoded, once; one that cannot is its own row's fault and no other's."""
+    found = []
+    for image in dict.fromkeys(image for pair in pairs for image in pair.images):
+        with contextlib.suppress(ValueError):
+            decode(image)
+            found.append(image)
     return found
 
 

@@ -96,6 +96,23 @@ def test_a_made_image_depends_on_the_row_and_the_seed_alone(kind: str) -> None:
     assert all((other.rejected_images == one.rejected_images) == (kind == "black") for other in others)
 
 
+def test_a_made_image_is_written_fast() -> None:
+    """PNG of a photo took seconds a row and step; what is made is read at once and kept nowhere."""
+    made = with_negative_images(pair(images=(png("red"),)), "noise", seed=0).rejected_images
+    assert made is not None
+    assert made[0][:2] == b"BM"
+
+
+def test_another_rows_broken_image_costs_no_good_row(tmp_path: Path) -> None:
+    broken = [{**GOOD, "prompt": f"number {n}", "images": [f"broken{n}.png"]} for n in range(24)]
+    data = rows_at(tmp_path / "rows", 6, rejected_images=False, more=broken)
+    for number in range(24):
+        (data.parent / f"broken{number}.png").write_bytes(png("red", (40 + number, 30))[:60])
+    feed, said = feed_of(data, "method.loss=rdpo", "method.negative_image=random")
+    assert len(feed.train) == 6, said
+    assert len(feed.train.answers(range(6)).branches["visual"].rows) == 6
+
+
 def test_methods_are_their_terms_and_options_go_to_those_that_have_them() -> None:
     method = VlmMethod.model_validate({"loss": "mdpo", "beta": 0.2, "delta": 0.5})
     assert [(part.loss, part.branches) for part in method.parts] == [

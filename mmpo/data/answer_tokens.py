@@ -206,8 +206,8 @@ class AnswerEncoder:
         if chosen is not None and rejected is not None and chosen.cut and chosen.ids == rejected.ids:
             raise _Bad(
                 "same_answers",
-                f"chosen and rejected are the same in the first {self._max_answer} tokens, to which they are cut; raise "
-                "max_answer_tokens, or leave the row out",
+                f"chosen and rejected are the same in the first {self._max_answer} tokens, to which they are cut; "
+                "raise max_answer_tokens, or leave the row out",
             )
 
     def _image(self, data: bytes, number: int) -> ImageTokens:
