@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ class VlmFeed:
         train, held_out: rows by position.
         clusters: per held-out row the key of its question.
         identity: what a resume must find unchanged.
-        sample: a few training rows, to try a model on: among them the first with an image and both answers.
+        sample: up to three short training rows, to try a model on, with an image and both answers where there are.
     """
 
     train: AnswerRows
@@ -89,7 +88,7 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
             "held-out rows": content_id("vlm rows", [pair.id for pair in held]),
             "encoder": encoder.identity,
         },
-        sample=_sample(train),
+        sample=_sample(train, [found.lengths[pair.id] for pair in train]),
     )
 
 
@@ -190,9 +189,11 @@ def _refuse_idle_terms(method: VlmMethod, found: _Found) -> None:
             raise ValueError(f"method: {method.name} reads the branch {branch}, and no row of the data has it{hint}")
 
 
-def _sample(pairs: Sequence[AnswerPair]) -> list[int]:
-    both = [at for at, pair in enumerate(pairs) if pair.images and pair.rejected is not None]
-    return list(dict.fromkeys(itertools.chain(both[:1], range(min(2, len(pairs))))))
+def _sample(pairs: Sequence[AnswerPair], lengths: Sequence[tuple[int, int]]) -> list[int]:
+    """Short rows: what they are tried by takes the logits of all positions at once."""
+    order = sorted(range(len(pairs)), key=lambda at: lengths[at][1])
+    both = [at for at in order if pairs[at].images and pairs[at].rejected is not None]
+    return list(dict.fromkeys([*both[:2], *order]))[:3]
 
 
 def _told(pair: AnswerPair) -> Any:

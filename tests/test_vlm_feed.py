@@ -96,6 +96,17 @@ def test_a_made_image_depends_on_the_row_and_the_seed_alone(kind: str) -> None:
     assert all((other.rejected_images == one.rejected_images) == (kind == "black") for other in others)
 
 
+def test_a_model_is_tried_on_short_rows(tmp_path: Path) -> None:
+    """With all logits of all positions, which a long row of a large vocabulary has no memory for."""
+    more = [{**GOOD, "prompt": f"number {n}", "chosen": "x" * (90 - 20 * (n % 4))} for n in range(8)]
+    texts = [{"prompt": "Hello?", "images": [], "chosen": "Hi", "rejected": "No"}]
+    feed, _ = feed_of(rows_at(tmp_path / "rows", 0, more=[*more, *texts]), "method.loss=rdpo")
+    batch = feed.train.answers(feed.sample)
+    assert int(batch.branches["chosen"].lengths.max()) < 75
+    assert {len(images) for images in batch.branches["chosen"].images} == {0, 1}
+    assert len(feed.sample) == 3
+
+
 def test_a_made_image_is_written_fast() -> None:
     """PNG of a photo took seconds a row and step; what is made is read at once and kept nowhere."""
     made = with_negative_images(pair(images=(png("red"),)), "noise", seed=0).rejected_images
