@@ -12,7 +12,7 @@ from typing import Any
 from mmpo.answer_pairs import AnswerPair
 from mmpo.data.answer_groups import AnswerRows, by_length
 from mmpo.data.answer_readers import open_answers, read_open_answers
-from mmpo.data.answer_spans import with_changed_spans
+from mmpo.data.answer_spans import Pieces, tokens_of, with_changed_spans
 from mmpo.data.answer_tokens import AnswerEncoder, RowFault
 from mmpo.data.images import decode
 from mmpo.data.negative_images import with_negative_images
@@ -62,7 +62,7 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
         ValueError: nothing is left to train on, a bad row where that is fatal, or no row has what the method needs.
     """
     report = ReadReport()
-    found = _good(recipe, encoder, list(read_pairs(recipe, report)), report)
+    found = _good(recipe, encoder, list(read_pairs(recipe, report, tokens_of(encoder.tokenizer))), report)
     if not found.pairs:
         raise ValueError(report.nothing(recipe.data.path))
     for message in report.bad[:_NAMED]:
@@ -92,8 +92,8 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
     )
 
 
-def read_pairs(recipe: VlmRecipe, report: ReadReport) -> Iterator[AnswerPair]:
-    """The rows as the data has them, with the method's segment weights."""
+def read_pairs(recipe: VlmRecipe, report: ReadReport, pieces: Pieces) -> Iterator[AnswerPair]:
+    """The rows as the data has them, with the method's segment weights, of segments told by these pieces."""
     data = recipe.data
     pairs: Iterator[AnswerPair]
     if data.path.startswith(SHAPES):
@@ -111,7 +111,7 @@ def read_pairs(recipe: VlmRecipe, report: ReadReport) -> Iterator[AnswerPair]:
         )
         pairs = read_open_answers(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
     weight = recipe.method.segment_weight
-    return pairs if weight is None else (with_changed_spans(pair, weight) for pair in pairs)
+    return pairs if weight is None else (with_changed_spans(pair, weight, pieces=pieces) for pair in pairs)
 
 
 def _of_shapes(split: str, count: int, seed: int) -> Iterator[AnswerPair]:

@@ -124,6 +124,14 @@ def test_another_rows_broken_image_costs_no_good_row(tmp_path: Path) -> None:
     assert len(feed.train.answers(range(6)).branches["visual"].rows) == 6
 
 
+def test_segments_are_told_by_the_models_own_tokens(tmp_path: Path) -> None:
+    """As the source does; by words none of "my", "is red" would be a match of three."""
+    data = rows_at(tmp_path / "rows", 0, more=[{**GOOD, "chosen": "my cat is red", "rejected": "my dog is red"}])
+    feed, _ = feed_of(data, "method.loss=dpo", "method.segment_weight=5")
+    chosen = feed.train.answers([0]).branches["chosen"]
+    assert chosen.weights[chosen.scored].tolist() == [1] * 3 + [5] * 3 + [1] * 8
+
+
 def test_methods_are_their_terms_and_options_go_to_those_that_have_them() -> None:
     method = VlmMethod.model_validate({"loss": "mdpo", "beta": 0.2, "delta": 0.5})
     assert [(part.loss, part.branches) for part in method.parts] == [

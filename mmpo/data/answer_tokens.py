@@ -130,6 +130,11 @@ class AnswerEncoder:
         self._checked: set[int] = {0}
 
     @property
+    def tokenizer(self) -> Any:
+        """The processor's."""
+        return self._tokenizer
+
+    @property
     def pad_id(self) -> int:
         """The token that fills shorter rows; nothing attends to it."""
         own = self._tokenizer.pad_token_id
