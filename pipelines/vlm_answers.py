@@ -22,12 +22,14 @@ class GivenAnswer:
         text: what was answered; of several the first.
         names: what the row calls its question.
         question: what the row says was asked; "" where it does not say.
+        image: the file's name that the row gives; "" where it gives none.
     """
 
     text: str
     names: tuple[str, ...]
     question: str
     place: str
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +78,13 @@ def match(items: Sequence[Item], given: Sequence[GivenAnswer], *, partial: bool 
             before = known.setdefault(name, row)
             if before.text != row.text:
                 twice[name] = (before.place, row.place)
+    files = {_file(item.image) for item in items} - {""}
     texts: dict[str, str] = {}
     for item in items:
         names = (item.id, *item.names, item.pair)
-        found = next((known[name] for name in names if name in known and name not in twice), None)
+        rows = (known[name] for name in names if name in known and name not in twice)
+        # a number may be one question's id and another image's; the image that the row names decides
+        found = next((row for row in rows if row.image not in files or row.image == _file(item.image)), None)
         clash = next((name for name in names if name in twice), None)
         if found is not None:
             texts[item.id] = found.text
@@ -96,7 +101,15 @@ def match(items: Sequence[Item], given: Sequence[GivenAnswer], *, partial: bool 
             "them, or give --partial for figures of the others alone"
         )
     groups = dict.fromkeys(item.group for item in items if item.group not in answered)
-    return Matched(texts, tuple(groups), missing)
+    names = {name for item in items for name in (item.id, *item.names, item.pair)}
+    stray = sum(not names.intersection(row.names) for row in given)
+    notes = (f"{stray:,} of {len(given):,} answers belong to no question",) if stray else ()
+    return Matched(texts, tuple(groups), missing, notes)
+
+
+def _file(image: str) -> str:
+    """A path's last part."""
+    return image.replace("\\", "/").rpartition("/")[2]
 
 
 def _shared(items: Sequence[Item], texts: dict[str, str]) -> dict[str, str]:
@@ -123,10 +136,10 @@ def _given(row: Mapping[str, Any], place: str) -> GivenAnswer:
     question = next((str(row[name]) for name in QUESTIONS if isinstance(row.get(name), str)), "")
     names = [str(row[name]) for name in IDS if isinstance(row.get(name), str | int)]
     image = row.get("image")
+    file = _file(image) if isinstance(image, str) else ""
     if isinstance(image, str):
-        file = image.replace("\\", "/").rpartition("/")[2]
         names += [pair_name(image, question), file] if question else [file]
-    return GivenAnswer(value, tuple(names), question, place)
+    return GivenAnswer(value, tuple(names), question, place, file)
 
 
 def _tab_files(folder: Path) -> list[GivenAnswer]:
