@@ -101,8 +101,8 @@ def match(items: Sequence[Item], given: Sequence[GivenAnswer], *, partial: bool 
             "them, or give --partial for figures of the others alone"
         )
     groups = dict.fromkeys(item.group for item in items if item.group not in answered)
-    names = {name for item in items for name in (item.id, *item.names, item.pair)}
-    stray = sum(not names.intersection(row.names) for row in given)
+    known_names = {name for item in items for name in (item.id, *item.names, item.pair)}
+    stray = sum(not known_names.intersection(row.names) for row in given)
     notes = (f"{stray:,} of {len(given):,} answers belong to no question",) if stray else ()
     return Matched(texts, tuple(groups), missing, notes)
 

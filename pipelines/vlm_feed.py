@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmpo.answer_pairs import AnswerPair
@@ -26,6 +26,8 @@ Say = Callable[[str], None]
 SHAPES = "shapes/"
 SHAPES_PAIRS = 2000
 """Pairs of the built-in world where the recipe names no limit."""
+LARGE = 4 * 2**30
+"""Bytes of images that are worth a word."""
 _NAMED = 3
 
 
@@ -65,6 +67,9 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
     found = _good(recipe, encoder, list(read_pairs(recipe, report, tokens_of(encoder.tokenizer))), report)
     if not found.pairs:
         raise ValueError(report.nothing(recipe.data.path))
+    size = sum(len(image) for image in {id(image): image for pair in found.pairs for image in _images(pair)}.values())
+    if size >= LARGE:
+        say(f"the rows' images take {size / 2**30:.1f} GiB of memory in every process; smaller files take less")
     for message in report.bad[:_NAMED]:
         say(f"left out: {message}")
     if report.left_out:
@@ -111,7 +116,24 @@ def read_pairs(recipe: VlmRecipe, report: ReadReport, pieces: Pieces) -> Iterato
         )
         pairs = read_open_answers(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
     weight = recipe.method.segment_weight
+    pairs = _shared(pairs)
     return pairs if weight is None else (with_changed_spans(pair, weight, pieces=pieces) for pair in pairs)
+
+
+def _images(pair: AnswerPair) -> tuple[bytes, ...]:
+    return (*pair.images, *(pair.rejected_images or ()))
+
+
+def _shared(pairs: Iterable[AnswerPair]) -> Iterator[AnswerPair]:
+    """The same rows; an image that several show is in memory once."""
+    known: dict[bytes, bytes] = {}
+
+    def once(images: Sequence[bytes]) -> tuple[bytes, ...]:
+        return tuple(known.setdefault(image, image) for image in images)
+
+    for pair in pairs:
+        rejected = None if pair.rejected_images is None else once(pair.rejected_images)
+        yield replace(pair, images=once(pair.images), rejected_images=rejected)
 
 
 def _of_shapes(split: str, count: int, seed: int) -> Iterator[AnswerPair]:

@@ -13,11 +13,13 @@ from PIL import Image
 from vlm_rows import pair, png, vlm_of
 from vlm_runs import recipe_of, rows_at
 
+from mmpo.data.answer_spans import words
 from mmpo.data.images import decode
 from mmpo.data.negative_images import with_negative_images
+from mmpo.data.readers import ReadReport
 from mmpo.vlm_recipe import VlmMethod
 from pipelines.build_vlm import encoder_of
-from pipelines.vlm_feed import VlmFeed, vlm_feed
+from pipelines.vlm_feed import VlmFeed, read_pairs, vlm_feed
 
 
 def feed_of(data: Path, *changes: str) -> tuple[VlmFeed, list[str]]:
@@ -94,6 +96,15 @@ def test_a_made_image_depends_on_the_row_and_the_seed_alone(kind: str) -> None:
     assert one.rejected_images[0] != file.getvalue()
     others = [with_negative_images(rows[1], kind, seed=3), with_negative_images(rows[0], kind, seed=4)]
     assert all((other.rejected_images == one.rejected_images) == (kind == "black") for other in others)
+
+
+def test_an_image_of_many_rows_is_in_memory_once(tmp_path: Path) -> None:
+    more = [{**GOOD, "prompt": f"number {n}"} for n in range(5)]
+    recipe = recipe_of("llava", rows_at(tmp_path / "rows", 2, more=more), tmp_path / "run")
+    pairs = list(read_pairs(recipe, ReadReport(), words))
+    shown = [image for pair in pairs for image in (*pair.images, *(pair.rejected_images or ()))]
+    assert len(shown) == 14
+    assert len({id(image) for image in shown}) == len(set(shown)) == 4
 
 
 def test_a_model_is_tried_on_short_rows(tmp_path: Path) -> None:
