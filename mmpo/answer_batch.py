@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from mmpo.branches import BRANCHES, Branch
 
-__all__ = ["BRANCHES", "AnswerBatch", "Branch", "BranchTokens", "TokenLogps"]
+__all__ = ["BRANCHES", "AnswerBatch", "Branch", "BranchTokens", "TokenLogps", "score_columns"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,36 @@ class BranchTokens:
     weights: Tensor
     types: Tensor | None
     images: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """Where the scores of a branch's M scored tokens go.
+
+    Args:
+        at_row, place: [M] row and place of each token in the branch.
+        at_column: [M] its column in the result.
+        mask: [N, T] bool, where the result has a score.
+        weights: [N, T] float32.
+    """
+
+    at_row: Tensor
+    place: Tensor
+    at_column: Tensor
+    mask: Tensor
+    weights: Tensor
+
+
+def score_columns(branch: BranchTokens) -> ScoreColumns:
+    """A branch's scored tokens, moved together to the left."""
+    at_row, place = branch.scored.nonzero(as_tuple=True)
+    counts = branch.scored.sum(-1)
+    first = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
+    at_column = torch.arange(len(at_row)) - first[at_row]
+    mask = torch.arange(int(counts.max()) if len(counts) else 0) < counts[:, None]
+    weights = torch.zeros(mask.shape)
+    weights[at_row, at_column] = branch.weights[at_row, place]
+    return ScoreColumns(at_row, place, at_column, mask, weights)
 
 
 @dataclass(frozen=True)
@@ -76,6 +107,18 @@ class TokenLogps:
     weights: Tensor
     rows: Tensor
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> TokenLogps:
+        """The same on a device."""
+        extra = {name: value.to(device) for name, value in self.extra.items()}
+        return replace(
+            self,
+            logps=self.logps.to(device),
+            mask=self.mask.to(device),
+            weights=self.weights.to(device),
+            rows=self.rows.to(device),
+            extra=extra,
+        )
 
     @property
     def sums(self) -> Tensor:

@@ -53,6 +53,12 @@ FEEDS_OF_ANSWERS: Mapping[str, tuple[str, ...]] = {
     "rejected_mask": (),
     "visual": ("visual",),
     "reference_visual": ("visual",),
+    "desirable": (),
+    "z0": (),
+    "chosen_reward_weight": (),
+    "rejected_reward_weight": (),
+    "chosen_kl_weight": (),
+    "rejected_kl_weight": (),
     "prior_chosen": ("prior",),
     "prior_rejected": ("prior_rejected",),
 }
@@ -79,8 +85,8 @@ def untrainable_on_answers(loss: str) -> str:
     """Why answers of a VLM cannot be trained with a loss; empty where they can."""
     entry = VLM_TABLE[loss]
     pair_of_tokens = entry.family == "token" and "chosen_mask" in entry.extra
-    if entry.family != "pair" and not pair_of_tokens:
-        return f"takes {entry.family}s, and terms over branches take pairs so far"
+    if entry.family not in ("pair", "point") and not pair_of_tokens:
+        return f"takes {entry.family}s, and terms over branches take two answers so far"
     missing = [name for name in entry.extra if name not in FEEDS_OF_ANSWERS and name not in COLUMNS]
     return f"needs {', '.join(missing)}, which neither data nor branches give yet" if missing else ""
 

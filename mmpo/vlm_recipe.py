@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -59,8 +60,12 @@ class VlmData(_Section):
         None, description="tokens of question, images and answer; a longer row is bad, and images are never cut"
     )
     max_answer_tokens: Positive | None = Field(None, description="longer answers are cut to so many tokens")
+    scored_turns: Literal["last", "all"] = Field(
+        "last", description="whose tokens count: the last answer's, or those of all the assistant's turns before it too"
+    )
     group_by_length: bool = Field(False, description="rows of about one length in a forward: less padding")
     on_bad_row: Literal["skip", "error"] = Field("skip", description="skipped rows are counted and named")
+    cache: PathText | None = Field(None, description="folder of the reference's caches; default: data.path/.cache")
 
 
 class VlmTerm(_Section):
@@ -118,6 +123,21 @@ class VlmTerm(_Section):
         return tuple(dict.fromkeys([*(branch for branch, _ in names), *others, *feeds]))
 
 
+def uncached(parts: Sequence[VlmTerm]) -> str:
+    """Why log-probabilities of tokens are not all that terms ask the reference for; empty where they are."""
+    for part in parts:
+        if any(name in part.entry.extra for name in ("chosen_kl", "rejected_kl")):
+            return f"loss '{part.loss}' takes divergences from all that the reference would say, and the answer is kept"
+        if "mismatched_z0" in part.entry.feeds.values():
+            return f"loss '{part.loss}' asks for answers to other rows' questions too, which differ from step to step"
+        read = next((side for side in (part.chosen, part.rejected) if "." in side), "")
+        if read:
+            return f"{read} is of tokens that the reference chooses itself, and the answer's are kept"
+    if not any(part.entry.needs_reference for part in parts):
+        return f"no loss of {' + '.join(part.loss for part in parts)} compares with a reference"
+    return ""
+
+
 class VlmMethod(_Section):
     """A named method, a loss, or terms; options such as beta beside a name go to each of its terms that has them."""
 
@@ -133,8 +153,24 @@ class VlmMethod(_Section):
     segment_weight: Number | None = Field(
         None, gt=0, description="what tokens weigh that differ between the answers (RLHF-V); the others weigh 1"
     )
+    average: bool = Field(
+        False,
+        description="log-likelihoods are means over an answer's tokens, weighted by segment_weight, and not sums "
+        "(RLHF-V's and RLAIF-V's dpo_use_average)",
+    )
+    token_weights: Literal["activations", "segments"] | None = Field(
+        None,
+        description="of sparse_po: the reference's activations, rescaled to 0 to 1 (its MaPO, the default), or "
+        "segment_weight",
+    )
     reference: Literal["auto", "adapters_off", "frozen_copy"] = Field(
         "auto", description="adapters_off: a LoRA's base; frozen_copy: a second model"
+    )
+    cache_reference: NonNegative = Field(
+        0,
+        le=1,
+        description="1: the reference's log-probabilities of tokens are computed once, before the first step, and "
+        "kept; a full fine-tune then needs no second model. 0: computed live",
     )
 
     @model_validator(mode="before")
@@ -156,6 +192,14 @@ class VlmMethod(_Section):
         if unused:
             valid = [*(name for part in parts for name in part.entry.options), *type(self).model_fields]
             raise ValueError(f"{unused[0]}: not an option of '{self.name}'; {one_of(unused[0], valid)}")
+        by_token = [part.loss for part in parts if part.entry.family == "token" or part.entry.needs_lengths]
+        if self.average and by_token:
+            raise ValueError(f"average: loss '{by_token[0]}' takes tokens or their number itself; set it to false")
+        if self.token_weights and not any(part.loss == "sparse_po" for part in parts):
+            raise ValueError(f"token_weights: is of sparse_po, and the method is {self.name}; leave it out")
+        fault = uncached(parts) if self.cache_reference else ""
+        if fault:
+            raise ValueError(f"cache_reference: {fault}; set it to 0")
         return self
 
     @property
@@ -186,11 +230,6 @@ class VlmMethod(_Section):
     def weight(self) -> float:
         """Of the whole; terms have weights of their own."""
         return 1.0
-
-    @property
-    def cache_reference(self) -> int:
-        """The reference's log-likelihoods are computed live."""
-        return 0
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -254,6 +293,12 @@ class VlmRecipe(_Section):
         if train.micro_batch_size is not None and train.batch_size % train.micro_batch_size:
             raise ValueError(
                 f"train.micro_batch_size: {train.micro_batch_size} does not divide train.batch_size {train.batch_size}"
+            )
+        mismatched = any("mismatched_z0" in part.entry.feeds.values() for part in self.method.parts)
+        if mismatched and 1 in (train.micro_batch_size, train.batch_size):
+            raise ValueError(
+                f"train.micro_batch_size: a forward has 1 row, and {self.method.name} compares with other rows' "
+                "answers; raise train.batch_size or this (diffusion_kto does without)"
             )
         if self.optim.warmup_steps and self.optim.schedule == "constant":
             raise ValueError("optim.warmup_steps: schedule 'constant' has no warm-up; use constant_with_warmup")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from mmpo.training.run import Run
 from mmpo.vlm_methods import split_side
 from mmpo.vlm_recipe import VlmMethod, VlmRecipe
 from pipelines.build import DTYPES
+from pipelines.vlm_cache import reference_store
 from pipelines.vlm_feed import VlmFeed, vlm_feed
 
 Say = Callable[[str], None]
@@ -68,6 +70,9 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
         recipe=recipe,
         folder=folder,
         identity={"base weights": base, **feed.identity},
+        reference_cache=reference_store(recipe, vlm.model, base, asdict(adapter), encoder, accelerator, say)
+        if recipe.method.cache_reference
+        else None,
         answers=AnswerStep(adapter, terms, feed.train, feed.held_out),
     )
     return run, vlm
@@ -95,6 +100,8 @@ def encoder_of(recipe: VlmRecipe, vlm: Vlm) -> AnswerEncoder:
         branches=list(branches),
         max_length=recipe.data.max_length,
         max_answer_tokens=recipe.data.max_answer_tokens,
+        history=recipe.data.scored_turns == "all",
+        average=recipe.method.average,
     )
 
 
@@ -130,13 +137,18 @@ def prepare_policy(recipe: VlmRecipe, model: Any, say: Say) -> None:
 
 
 def build_vlm_reference(recipe: VlmRecipe, model: nn.Module) -> Reference | None:
-    """Adapters off for a LoRA, a frozen copy for a full fine-tune, None where no term compares."""
+    """Adapters off for a LoRA, a frozen copy for a full fine-tune, None where no term compares.
+
+    Where the reference is computed before the first step, there is no second model: the policy is the reference then.
+    """
     kind = recipe.method.reference
     if kind == "auto":
         if not any(part.entry.needs_reference for part in recipe.method.parts):
             return None
         kind = "frozen_copy" if recipe.model.lora is None else "adapters_off"
-    return FrozenCopy(model) if kind == "frozen_copy" else AdaptersOff(model)
+    if kind == "frozen_copy":
+        return None if recipe.method.cache_reference else FrozenCopy(model)
+    return AdaptersOff(model)
 
 
 def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
@@ -157,6 +169,8 @@ def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
                 weight=part.weight,
                 by_token=part.entry.family == "token",
                 one_sided=part.loss in _ONE_SIDED,
+                z0=part.entry.feeds.get("z0", "z0") if part.entry.family == "point" else "",
+                token_weights=method.token_weights or "activations",
             )
         )
     return terms, 1.0 if scale is None else scale

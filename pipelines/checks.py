@@ -14,6 +14,7 @@ from mmpo.data.source_paths import is_here, is_local, local_path
 from mmpo.recipe import Data, Recipe
 from mmpo.records import Group
 from mmpo.reward_recipe import RewardData
+from mmpo.vlm_recipe import VlmData
 from pipelines.prompts import load_prompts
 
 
@@ -100,7 +101,7 @@ def check_folder(key: str, path: str, fix: str) -> None:
         raise ValueError(f"{key} {path}: no permission to write in {there}; choose another folder with {fix}")
 
 
-def cache_folder(data: Data | RewardData) -> Path:
+def cache_folder(data: Data | RewardData | VlmData) -> Path:
     """Where the latent and text caches are: `data.cache`, or beside the data."""
     if data.cache:
         return Path(data.cache)

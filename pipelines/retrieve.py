@@ -51,7 +51,10 @@ def retrieve(recipe: RetrieveRecipe, steps: Steps | None = None) -> dict[str, An
     """
     rank, world = _place()
     folder = Path(recipe.output)
-    made = _settings(recipe, steps)
+    made, held = _settings(recipe, steps), _Held(recipe, steps)
+    if not folder.exists():  # data or a model that is not there must not leave a folder of its settings
+        open_data(recipe)
+        held.load()
     check_folder(folder, made, command="mmpo retrieve")
     done = read_done(folder)
     if done is not None:
@@ -59,7 +62,6 @@ def retrieve(recipe: RetrieveRecipe, steps: Steps | None = None) -> dict[str, An
     if rank == 0:
         drop_partials(folder)
         write_bytes(folder / RECIPE, dump(recipe).encode())
-    held = _Held(recipe, steps)
     index = _index(recipe, held)
     answers = open_data(recipe)
     maker = None
@@ -91,6 +93,9 @@ class _Held:
 
     @property
     def steps(self) -> Steps:
+        return self.load()
+
+    def load(self) -> Steps:
         self._steps = self._steps or default_steps(self._recipe)
         return self._steps
 

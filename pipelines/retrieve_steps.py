@@ -74,12 +74,14 @@ def default_steps(recipe: RetrieveRecipe) -> Steps:
     Raises:
         ValueError: a model that cannot be loaded.
     """
+    from mmpo.models.quiet import quiet_transformers
     from mmpo.models.vlm import load_vlm
     from rewards.devices import device_of, dtype_of
 
     model, settings = recipe.model, recipe.retrieval
     device = device_of(local_device(model.device))
-    loaded = load_vlm(model.path, revision=model.revision, dtype=dtype_of(model.dtype), device=device)
+    with quiet_transformers():
+        loaded = load_vlm(model.path, revision=model.revision, dtype=dtype_of(model.dtype), device=device)
     vlm = VlmModel(loaded.model, loaded.processor, device=device)
     draws = Draws(settings.temperature, settings.top_p, settings.max_new_tokens)
 

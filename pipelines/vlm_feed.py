@@ -12,7 +12,7 @@ from typing import Any
 from mmpo.answer_pairs import AnswerPair
 from mmpo.data.answer_groups import AnswerRows, by_length
 from mmpo.data.answer_readers import open_answers, read_open_answers
-from mmpo.data.answer_spans import Pieces, tokens_of, with_changed_spans
+from mmpo.data.answer_spans import tokens_of, with_changed_spans
 from mmpo.data.answer_tokens import AnswerEncoder, RowFault
 from mmpo.data.images import decode
 from mmpo.data.negative_images import with_negative_images
@@ -53,6 +53,7 @@ class VlmFeed:
 class _Found:
     pairs: list[AnswerPair]
     lengths: dict[str, tuple[int, int]]
+    keys: dict[str, dict[str, str]]
     others: Sequence[bytes]
     without: Counter[str]
 
@@ -64,7 +65,7 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
         ValueError: nothing is left to train on, a bad row where that is fatal, or no row has what the method needs.
     """
     report = ReadReport()
-    found = _good(recipe, encoder, list(read_pairs(recipe, report, tokens_of(encoder.tokenizer))), report)
+    found = _good(recipe, encoder, list(_weighted(recipe, encoder, read_pairs(recipe, report))), report)
     if not found.pairs:
         raise ValueError(report.nothing(recipe.data.path))
     size = sum(len(image) for image in {id(image): image for pair in found.pairs for image in _images(pair)}.values())
@@ -85,8 +86,8 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
     lengths = [found.lengths[pair.id] for pair in train]
     sizes = by_length(lengths, unit_of(recipe.train)) if recipe.data.group_by_length else None
     return VlmFeed(
-        train=AnswerRows(train, encoder, sizes=sizes, **options),
-        held_out=AnswerRows(held, encoder, **options),
+        train=AnswerRows(train, encoder, sizes=sizes, keys=_keys(found, train), **options),
+        held_out=AnswerRows(held, encoder, keys=_keys(found, held), **options),
         clusters=[pair.prompt.cluster for pair in held],
         identity={
             "training rows": content_id("vlm rows", [_told(pair) for pair in train]),
@@ -97,8 +98,8 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
     )
 
 
-def read_pairs(recipe: VlmRecipe, report: ReadReport, pieces: Pieces) -> Iterator[AnswerPair]:
-    """The rows as the data has them, with the method's segment weights, of segments told by these pieces."""
+def read_pairs(recipe: VlmRecipe, report: ReadReport) -> Iterator[AnswerPair]:
+    """The rows as the data has them."""
     data = recipe.data
     pairs: Iterator[AnswerPair]
     if data.path.startswith(SHAPES):
@@ -115,9 +116,16 @@ def read_pairs(recipe: VlmRecipe, report: ReadReport, pieces: Pieces) -> Iterato
             extra=recipe.method.columns,
         )
         pairs = read_open_answers(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
+    return _shared(pairs)
+
+
+def _weighted(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: Iterator[AnswerPair]) -> Iterator[AnswerPair]:
+    """With the method's segment weights; what differs is seen in tokens, as in RLHF-V's code."""
     weight = recipe.method.segment_weight
-    pairs = _shared(pairs)
-    return pairs if weight is None else (with_changed_spans(pair, weight, pieces=pieces) for pair in pairs)
+    if weight is None:
+        return pairs
+    pieces = tokens_of(encoder.tokenizer)
+    return (with_changed_spans(pair, weight, pieces=pieces) for pair in pairs)
 
 
 def _images(pair: AnswerPair) -> tuple[bytes, ...]:
@@ -152,7 +160,7 @@ def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], re
     """The rows that the model can be given and that some term can use."""
     method = recipe.method
     others = _whole(pairs) if method.negative_image == "random" else []
-    found = _Found([], {}, others, Counter())
+    found = _Found([], {}, {}, others, Counter())
     seen: set[str] = set()
     for pair in pairs:
         fault, kind, branches = "", "", {}
@@ -179,6 +187,8 @@ def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], re
         found.pairs.append(pair)
         assert not isinstance(encoded, RowFault)
         found.lengths[pair.id] = (encoded.image_tokens, encoded.length)
+        if method.cache_reference:
+            found.keys[pair.id] = {name: f"{name}/{branch.key}" for name, branch in encoded.branches.items()}
         found.without.update(name for name in method.branches if name not in branches)
     _refuse_idle_terms(method, found)
     return found
@@ -209,6 +219,10 @@ def _refuse_idle_terms(method: VlmMethod, found: _Found) -> None:
         if count == len(found.pairs):
             hint = "; set method.negative_image to crop, noise, black or random" if branch.startswith("visual") else ""
             raise ValueError(f"method: {method.name} reads the branch {branch}, and no row of the data has it{hint}")
+
+
+def _keys(found: _Found, pairs: Sequence[AnswerPair]) -> list[Mapping[str, str]]:
+    return [found.keys[pair.id] for pair in pairs] if found.keys else []
 
 
 def _sample(pairs: Sequence[AnswerPair], lengths: Sequence[tuple[int, int]]) -> list[int]:

@@ -329,6 +329,14 @@ def test_the_command_says_what_it_would_do_and_what_it_did(
     assert_refused(main("retrieve", world / "answers", *place, "retrieval.taus=1"), "did you mean 'tau'")
 
 
+def test_a_model_that_is_not_there_leaves_no_folder(world: Path, tmp_path: Path) -> None:
+    """So that the command goes through with the setting mended."""
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no text encoder"):
+        retrieve(recipe(world, tmp_path / "out", f"retrieval.similarity={tmp_path / 'empty'}"))
+    assert not (tmp_path / "out").exists()
+
+
 def _flat(given: RetrieveRecipe) -> list[tuple[str, Any]]:
     tree = given.model_dump(mode="json")
     said = [(f"{s}.{k}", v) for s in ("model", "data", "retrieval") for k, v in tree[s].items()]

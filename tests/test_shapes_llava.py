@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from mmpo.recipe_files import load_training
 from mmpo.shapes import checkpoints
 from mmpo.shapes.answers import judge
 from mmpo.shapes.asked import drawn, exam
@@ -21,6 +25,8 @@ from mmpo.shapes.making.clip import pixels
 from mmpo.shapes.making.vlm_tokenizer import TEMPLATE, tokenizer
 from mmpo.shapes.prompts import scenes
 from mmpo.shapes.questions import askable, describe
+from mmpo.vlm_recipe import VlmRecipe
+from pipelines.train_vlm import train_vlm
 from pipelines.vlm_hallucination import ask, measure
 from pipelines.vlm_own_answers import own_answers, own_pairs
 from rewards.vlm_model import VlmModel, load_vlm
@@ -34,8 +40,8 @@ WRITTEN = "<s>USER: <image>\nDescribe this image. ASSISTANT: a red circle above 
 IDS = [0, 279, 29, 224, 3, 202, 266, 430, 385, 17, 362, 29, 363, 411, 371, 364, 363, 369, 424, 1]
 READ_IDS = """
 import sys
-from transformers import AutoTokenizer
-print(AutoTokenizer.from_pretrained(sys.argv[1])(sys.argv[2], add_special_tokens=False).input_ids)
+from tokenizers import Tokenizer
+print(Tokenizer.from_file(sys.argv[1] + "/tokenizer.json").encode(sys.argv[2], add_special_tokens=False).ids)
 """
 
 
@@ -110,6 +116,21 @@ def test_its_samples_are_right_and_wrong(model: VlmModel) -> None:
     assert rows == list(own_pairs(model, "train", 12, samples=4, seed=1, kinds=("describe",), batch_size=5))
     questions = list(drawn("train", 2, 1, ("describe",)))
     assert own_answers(model, questions, 4, seed=1) != own_answers(model, questions, 4, seed=2)
+
+
+def test_the_shipped_recipe_trains_it(tmp_path: Path) -> None:
+    """Three steps: the first loss is 2 ln 2, and LoRA of the language model alone is saved."""
+    changes = ["data.limit=40", "train.steps=3", "evaluation.held_out_pairs=0", f"output={tmp_path / 'run'}"]
+    recipe = load_training("shapes_rdpo", [*changes, "train.report_to=[]"])
+    assert isinstance(recipe, VlmRecipe)
+    folder = train_vlm(recipe)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert losses[0] == pytest.approx(2 * math.log(2), abs=1e-6)
+    assert losses[2] < losses[0]
+    weights = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert weights
+    assert all(".language_model." in name for name in weights)
 
 
 # ------------------------------------------------------------------------------------------------- how it was made

@@ -13,7 +13,6 @@ from PIL import Image
 from vlm_rows import pair, png, vlm_of
 from vlm_runs import recipe_of, rows_at
 
-from mmpo.data.answer_spans import words
 from mmpo.data.images import decode
 from mmpo.data.negative_images import with_negative_images
 from mmpo.data.readers import ReadReport
@@ -101,7 +100,7 @@ def test_a_made_image_depends_on_the_row_and_the_seed_alone(kind: str) -> None:
 def test_an_image_of_many_rows_is_in_memory_once(tmp_path: Path) -> None:
     more = [{**GOOD, "prompt": f"number {n}"} for n in range(5)]
     recipe = recipe_of("llava", rows_at(tmp_path / "rows", 2, more=more), tmp_path / "run")
-    pairs = list(read_pairs(recipe, ReadReport(), words))
+    pairs = list(read_pairs(recipe, ReadReport()))
     shown = [image for pair in pairs for image in (*pair.images, *(pair.rejected_images or ()))]
     assert len(shown) == 14
     assert len({id(image) for image in shown}) == len(set(shown)) == 4
@@ -154,7 +153,7 @@ def test_methods_are_their_terms_and_options_go_to_those_that_have_them() -> Non
     for wrong, word in (
         ({"loss": "rdpoo"}, "rdpo"),
         ({"loss": "rdpo", "delta": 1.0}, "delta"),
-        ({"loss": "kto"}, "points"),
+        ({"loss": "rank_dpo"}, "takes lists"),
     ):
         with pytest.raises(ValueError, match=word):
             VlmMethod.model_validate(wrong)

@@ -138,13 +138,14 @@ def test_other_methods_train_and_start_where_their_formula_says(data: Path, tmp_
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    """With a row that has no image, so one process has rows without a term's branch where the other has them."""
+    """With a row that has no image, so one process has rows without a term's branch where the other has them; the two
+    ask the reference beforehand, each for its share."""
     texts = [{"prompt": "Hello?", "images": [], "chosen": "Hi", "rejected": "No"}]
     data = rows_at(tmp_path / "rows", 3, more=texts)
     changes = ["method.loss=rdpo", "train.micro_batch_size=1", "train.steps=3", "evaluation.held_out_pairs=0"]
     one = train_vlm(recipe_of("llava", data, tmp_path / "one", *changes))
     file = tmp_path / "two.yaml"
-    file.write_text(dump(recipe_of("llava", data, tmp_path / "two", *changes)))
+    file.write_text(dump(recipe_of("llava", data, tmp_path / "two", *changes, "method.cache_reference=1")))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
     done = subprocess.run(
         [*launcher, "pipelines.cli", "train", str(file)],

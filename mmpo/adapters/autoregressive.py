@@ -111,7 +111,8 @@ class Autoregressive:
             asked: per branch what else is wanted of its scored tokens: "kl", KL(reference ‖ policy) over the
                 vocabulary; "reverse_kl", KL(policy ‖ reference); "top_non_label", the log-probability of the likeliest
                 token that is not the answer's (the released rDPO's); "own:OTHER", the log-probability of the token
-                that is likeliest in the branch OTHER of the same answer (POVID's, with OTHER under noised images).
+                that is likeliest in the branch OTHER of the same answer (POVID's, with OTHER under noised images);
+                "activation", the mean of the state that predicts the token (SparsePO's MaPO).
             reference: the frozen model's scores with `keep_states`, for divergences.
             keep_states: whether to keep what divergences from this model need: one state a scored token.
         Returns:

@@ -14,7 +14,7 @@ from mmpo.adapters.token_layout import Layout, ScoredTokens
 from mmpo.adapters.vocabulary import CHUNK, Head, likeliest, score_tokens
 from mmpo.answer_batch import TokenLogps
 
-PLAIN = ("kl", "reverse_kl", "top_non_label")
+PLAIN = ("kl", "reverse_kl", "top_non_label", "activation")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def check_asked(asked: Mapping[str, Sequence[str]], branches: Mapping[str, Any])
     """Refuses what cannot be said, and what another branch must say that is not there for the same rows.
 
     Args:
-        asked: per branch: "kl", "reverse_kl", "top_non_label", or "own:OTHER".
+        asked: per branch: "kl", "reverse_kl", "top_non_label", "activation", or "own:OTHER".
         branches: of the batch, by name, each with `rows`.
     Raises:
         ValueError: names it.
@@ -102,8 +102,10 @@ class Scoring:
             out = score_tokens(head, torch.stack(columns, 1), reference, chunk=self.chunk)
             column = iter(out.logps.unbind(1))
             found.append(next(column))
-            divergences = {"kl": out.kl, "reverse_kl": out.reverse_kl}
-            found += [divergences[what] if what in divergences else next(column) for what in wanted]
+            told = {"kl": out.kl, "reverse_kl": out.reverse_kl}
+            if "activation" in wanted:
+                told["activation"] = _activation(head)
+            found += [told[what] if what in told else next(column) for what in wanted]
             if self.keep:
                 self.kept[name] = Kept(head.states.detach(), layer)
         return found
@@ -120,6 +122,17 @@ class Scoring:
                 logps, scored.mask.to(device), scored.weights.to(device), scored.rows.to(device), extra
             )
         return found
+
+
+def _activation(head: Head) -> Tensor:
+    """[M] mean over the width of the states, without gradient."""
+    if head.weight is None:
+        raise ValueError(
+            "asked: activation is of the states before the head, and of this model the logits alone are seen; set "
+            "method.token_weights to segments"
+        )
+    states = head.states.detach()
+    return states.to(torch.promote_types(states.dtype, torch.float32)).mean(-1)
 
 
 @contextmanager

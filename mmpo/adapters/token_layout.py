@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmpo.answer_batch import AnswerBatch, BranchTokens
+from mmpo.answer_batch import AnswerBatch, BranchTokens, score_columns
 
 Member = tuple[str, int]
 """A branch's name, and which of its rows."""
@@ -158,16 +158,14 @@ def _late(segments: Tensor) -> Tensor:
 
 
 def _scored(name: str, branch: BranchTokens, places: Mapping[Member, tuple[int, int]]) -> ScoredTokens:
-    at_row, place = branch.scored.nonzero(as_tuple=True)
-    counts = branch.scored.sum(-1)
-    first = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
-    at_column = torch.arange(len(at_row)) - first[at_row]
-    mask = torch.arange(int(counts.max()) if len(counts) else 0) < counts[:, None]
-    weights = torch.zeros(mask.shape)
-    weights[at_row, at_column] = branch.weights[at_row, place]
+    columns = score_columns(branch)
+    at_row, place = columns.at_row, columns.place
     rows = torch.tensor([places[name, n][0] for n in range(len(branch.rows))], dtype=torch.long)
     shift = torch.tensor([places[name, n][1] for n in range(len(branch.rows))], dtype=torch.long)
     moved = (
         place - 1 + shift[at_row] * (place > branch.starts[at_row])
     )  # an answer's first token is the prompt's to say
-    return ScoredTokens(rows[at_row], moved, branch.ids[at_row, place], at_row, at_column, mask, weights, branch.rows)
+    token = branch.ids[at_row, place]
+    return ScoredTokens(
+        rows[at_row], moved, token, at_row, columns.at_column, columns.mask, columns.weights, branch.rows
+    )

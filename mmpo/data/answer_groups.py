@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mmpo.answer_batch import AnswerBatch
 from mmpo.answer_pairs import AnswerPair
@@ -24,6 +25,7 @@ class AnswerRows:
         seed: of those.
         others: images to take for the kind "random".
         sizes: per row what the rows of one forward share; default: nothing.
+        keys: per row and branch its name and `AnswerTokens.key`, where what a model says of them is kept.
     """
 
     def __init__(
@@ -35,10 +37,12 @@ class AnswerRows:
         seed: int = 0,
         others: Sequence[bytes] = (),
         sizes: Sequence[int] | None = None,
+        keys: Sequence[Mapping[str, str]] = (),
     ) -> None:
         self._pairs, self._encoder = pairs, encoder
         self._kind, self._seed, self._others = negative_image, seed, others
         self._sizes = sizes if sizes is not None else [0] * len(pairs)
+        self._keys = keys
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -57,6 +61,10 @@ class AnswerRows:
         """The row's id."""
         return self._pairs[index].id
 
+    def keys(self, index: int) -> Mapping[str, str]:
+        """By branch the hash of all that a model's log-probabilities of it depend on."""
+        return self._keys[index]
+
     def answers(self, indices: Sequence[int]) -> AnswerBatch:
         """The rows at these positions, encoded.
 
@@ -71,6 +79,32 @@ class AnswerRows:
                 raise found.error()
             encoded.append(found)
         return collate_answers(encoded, self._encoder.pad_id)
+
+    def mismatched(self, indices: Sequence[int]) -> AnswerBatch | None:
+        """The rows' questions under their images, with the answers of the next of these rows: KTO's baseline.
+
+        Returns:
+            Branches chosen and rejected; None where no such row can be encoded.
+        """
+        encoded = []
+        for index, other in zip(indices, [*indices[1:], *indices[:1]], strict=True):
+            if index == other:
+                continue
+            said = self._pairs[other]
+            row = replace(
+                self._pairs[index],
+                chosen=said.chosen,
+                rejected=said.rejected or said.chosen,
+                rejected_images=None,
+                chosen_spans=(),
+                rejected_spans=(),
+            )
+            found = self._encoder.encode(row)
+            if isinstance(found, EncodedPair):  # else it is too long with this answer
+                both = {name: found.branches[name] for name in ("chosen", "rejected")}
+                shown = {key: found.images[key] for branch in both.values() for key in branch.images}
+                encoded.append(replace(found, branches=both, images=shown))
+        return collate_answers(encoded, self._encoder.pad_id) if encoded else None
 
 
 def by_length(lengths: Sequence[tuple[int, int]], batch_size: int) -> list[int]:

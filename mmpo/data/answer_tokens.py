@@ -102,6 +102,7 @@ class AnswerEncoder:
         max_length: tokens of a branch, the images' among them; a longer one is a fault of its row. None: any.
         max_answer_tokens: longer answers are cut to so many tokens, and end without an end of turn. None: never.
         history: whether earlier answers of the conversation are scored too.
+        average: whether the weights of a branch's tokens add up to 1, so that weighted sums are means.
     Raises:
         ValueError: an unknown branch, or a processor that `ChatText` refuses.
     """
@@ -114,6 +115,7 @@ class AnswerEncoder:
         max_length: int | None = None,
         max_answer_tokens: int | None = None,
         history: bool = False,
+        average: bool = False,
     ) -> None:
         unknown = [name for name in branches if name not in BRANCHES]
         if unknown or not branches:
@@ -127,11 +129,12 @@ class AnswerEncoder:
         self._mark_id = self._tokenizer.convert_tokens_to_ids(self._chat.image_mark)
         self._branches = tuple(dict.fromkeys(branches))
         self._max_length, self._max_answer, self._history = max_length, max_answer_tokens, history
+        self._average = average
         self._checked: set[int] = {0}
 
     @property
     def tokenizer(self) -> Any:
-        """The processor's."""
+        """That of the processor."""
         return self._tokenizer
 
     @property
@@ -254,9 +257,9 @@ class AnswerEncoder:
         kept = start + (self._max_answer or 0) if cut else len(ids)
         found_types = tuple(types[:kept]) if len(types) == len(ids) else None
         keys = tuple(image.key for image in images)
-        return AnswerTokens(
-            tuple(ids[:kept]), tuple(scored[:kept]), tuple(weights[:kept]), found_types, start, keys, cut
-        )
+        total = sum(weights[:kept]) if self._average else 1.0
+        weights = [weight / total for weight in weights[:kept]]
+        return AnswerTokens(tuple(ids[:kept]), tuple(scored[:kept]), tuple(weights), found_types, start, keys, cut)
 
     def _adds(self, text: str) -> bool:
         """Whether the tokenizer is to add its mark of the beginning: not where the template wrote it."""

@@ -51,9 +51,16 @@ def needed(plan: Plan, steps: int, draws: int) -> list[Place]:
     return list(dict.fromkeys((index, visit % draws) for index, visit in visited))
 
 
-def prepare_reference(run: Run, plan: Plan) -> CachedReference:
-    """Reads what is kept, computes the rest, and keeps it; called while the policy is where it starts."""
+def prepare_reference(run: Run, plan: Plan) -> CachedReference | None:
+    """Reads what is kept, computes the rest, and keeps it; called while the policy is where it starts.
+
+    Returns:
+        None where candidates are answers, whose pass knows it itself.
+    """
     assert run.reference_cache is not None
+    if run.answers is not None:
+        run.answers.prepare(run, plan)
+        return None
     draws = run.recipe.method.cache_reference
     cache = run.reference_cache
     places = needed(plan, run.recipe.train.steps, draws)

@@ -17,7 +17,7 @@ from mmpo.contracts import Adapter, Predict, Reference
 from mmpo.recipe import Recipe
 from mmpo.training.hacking import Look
 from mmpo.training.heldout import Groups
-from mmpo.training.order import MicroBatch
+from mmpo.training.order import MicroBatch, Plan
 from mmpo.training.rounds import Rounds
 from mmpo.training.terms import Term
 from mmpo.vlm_recipe import VlmRecipe
@@ -58,6 +58,10 @@ class Store(Protocol):
 
 class Answers(Protocol):
     """Passes over answers of a vision-language model, in place of those over latents."""
+
+    def prepare(self, run: Run, plan: Plan) -> None:
+        """Before the first step of a run with a `reference_cache`: fills it."""
+        ...
 
     def forward_backward(self, run: Run, module: nn.Module, micro: Sequence[MicroBatch]) -> dict[str, Tensor]:
         """Accumulates a step's gradient; metrics over all processes."""
