@@ -91,7 +91,8 @@ def match(items: Sequence[Item], given: Sequence[GivenAnswer], *, partial: bool 
         elif clash is not None:
             raise ValueError(f"{twice[clash][1]}: answers '{clash}' otherwise than {twice[clash][0]}; keep one of them")
     texts = _shared(items, texts)
-    answered = {item.group for item in items if item.id in texts}
+    answered = _answered(items, texts)
+    texts = {item.id: texts[item.id] for item in items if item.id in texts and item.group in answered}
     missing = tuple(item.id for item in items if item.group in answered and item.id not in texts)
     if not texts:
         raise ValueError(_none(items, given))
@@ -117,6 +118,22 @@ def _shared(items: Sequence[Item], texts: dict[str, str]) -> dict[str, str]:
     by_pair = {item.pair: texts[item.id] for item in items if item.id in texts and item.image}
     found = {item.id: texts.get(item.id, by_pair.get(item.pair) if item.image else None) for item in items}
     return {name: text for name, text in found.items() if text is not None}
+
+
+def _answered(items: Sequence[Item], texts: Mapping[str, str]) -> set[str]:
+    """The groups that were asked: whole, or with an answer to what no other group asks too."""
+    askers: dict[str, set[str]] = {}
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        askers.setdefault(item.pair if item.image else item.id, set()).add(item.group)
+        groups.setdefault(item.group, []).append(item)
+    found = {
+        group
+        for group, mine in groups.items()
+        if all(item.id in texts for item in mine)
+        or any(item.id in texts and len(askers[item.pair if item.image else item.id]) == 1 for item in mine)
+    }
+    return found or {item.group for item in items if item.id in texts}
 
 
 def _by_order(items: Sequence[Item], given: Sequence[GivenAnswer]) -> Matched:

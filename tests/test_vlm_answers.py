@@ -78,6 +78,19 @@ def test_answers_to_nothing_are_counted(tmp_path: Path) -> None:
     assert match(ITEMS, given(tmp_path, *rows)).notes == ("2 of 6 answers belong to no question",)
 
 
+def test_a_part_is_not_half_answered_by_what_another_part_shares_with_it(tmp_path: Path) -> None:
+    """POPE's questions with the answer yes stand in all three files; scored alone they would be half of a part."""
+    asked = [("a", "Dog?", "random"), ("b", "Cat?", "random"), ("a", "Dog?", "popular"), ("b", "Cup?", "popular")]
+    items = [Item(f"{part}/{n}", text, f"{image}.png", {}, (), part) for n, (image, text, part) in enumerate(asked)]
+    rows = [{"key": f"random/{n}", "response": "yes"} for n in (0, 1)]
+    for partial in (False, True):
+        found = match(items, given(tmp_path, *rows), partial=partial)
+        assert list(found.texts) == ["random/0", "random/1"]
+        assert found.left_out == ("popular",)
+    found = match(items, given(tmp_path, *rows, {"key": "popular/3", "response": "no"}))
+    assert len(found.texts) == 4
+
+
 def test_a_part_that_nobody_answered_is_left_out(tmp_path: Path) -> None:
     items = [*ITEMS, Item("other/0", "What?", "9.png", group="other")]
     found = match(items, given(tmp_path, *({"id": n, "response": "a"} for n in range(4))))
