@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -57,12 +58,17 @@ def test_ctrl_c_says_what_is_left(
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
+    for name in ("pipelines.train", "pipelines.checks", "pipelines.report"):
+        importlib.import_module(name)  # what is first imported under the patch would keep it for good
     monkeypatch.setattr("mmpo.recipe_files.load_recipe", stop)
     monkeypatch.setattr("pipelines.report.write_report", stop)
     result = main(command, recipe_file)
     assert result.code == 130
     assert result.err.startswith("stopped; ")
     assert words in result.err
+    assert [name for name, module in sys.modules.items() if vars(module).get("load_recipe") is stop] == [
+        "mmpo.recipe_files"
+    ]
 
 
 def test_train_without_anything_says_what_to_give(main: Main) -> None:
