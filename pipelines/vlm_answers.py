@@ -22,12 +22,14 @@ class GivenAnswer:
         text: what was answered; of several the first.
         names: what the row calls its question.
         question: what the row says was asked; "" where it does not say.
+        image: the file's name that the row gives; "" where it gives none.
     """
 
     text: str
     names: tuple[str, ...]
     question: str
     place: str
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +78,21 @@ def match(items: Sequence[Item], given: Sequence[GivenAnswer], *, partial: bool 
             before = known.setdefault(name, row)
             if before.text != row.text:
                 twice[name] = (before.place, row.place)
+    files = {_file(item.image) for item in items} - {""}
     texts: dict[str, str] = {}
     for item in items:
         names = (item.id, *item.names, item.pair)
-        found = next((known[name] for name in names if name in known and name not in twice), None)
+        rows = (known[name] for name in names if name in known and name not in twice)
+        # a number may be one question's id and another image's; the image that the row names decides
+        found = next((row for row in rows if row.image not in files or row.image == _file(item.image)), None)
         clash = next((name for name in names if name in twice), None)
         if found is not None:
             texts[item.id] = found.text
         elif clash is not None:
             raise ValueError(f"{twice[clash][1]}: answers '{clash}' otherwise than {twice[clash][0]}; keep one of them")
     texts = _shared(items, texts)
-    answered = {item.group for item in items if item.id in texts}
+    answered = _answered(items, texts)
+    texts = {item.id: texts[item.id] for item in items if item.id in texts and item.group in answered}
     missing = tuple(item.id for item in items if item.group in answered and item.id not in texts)
     if not texts:
         raise ValueError(_none(items, given))
@@ -96,7 +102,15 @@ def match(items: Sequence[Item], given: Sequence[GivenAnswer], *, partial: bool 
             "them, or give --partial for figures of the others alone"
         )
     groups = dict.fromkeys(item.group for item in items if item.group not in answered)
-    return Matched(texts, tuple(groups), missing)
+    known_names = {name for item in items for name in (item.id, *item.names, item.pair)}
+    stray = sum(not known_names.intersection(row.names) for row in given)
+    notes = (f"{stray:,} of {len(given):,} answers belong to no question",) if stray else ()
+    return Matched(texts, tuple(groups), missing, notes)
+
+
+def _file(image: str) -> str:
+    """A path's last part."""
+    return image.replace("\\", "/").rpartition("/")[2]
 
 
 def _shared(items: Sequence[Item], texts: dict[str, str]) -> dict[str, str]:
@@ -104,6 +118,22 @@ def _shared(items: Sequence[Item], texts: dict[str, str]) -> dict[str, str]:
     by_pair = {item.pair: texts[item.id] for item in items if item.id in texts and item.image}
     found = {item.id: texts.get(item.id, by_pair.get(item.pair) if item.image else None) for item in items}
     return {name: text for name, text in found.items() if text is not None}
+
+
+def _answered(items: Sequence[Item], texts: Mapping[str, str]) -> set[str]:
+    """The groups that were asked: whole, or with an answer to what no other group asks too."""
+    askers: dict[str, set[str]] = {}
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        askers.setdefault(item.pair if item.image else item.id, set()).add(item.group)
+        groups.setdefault(item.group, []).append(item)
+    found = {
+        group
+        for group, mine in groups.items()
+        if all(item.id in texts for item in mine)
+        or any(item.id in texts and len(askers[item.pair if item.image else item.id]) == 1 for item in mine)
+    }
+    return found or {item.group for item in items if item.id in texts}
 
 
 def _by_order(items: Sequence[Item], given: Sequence[GivenAnswer]) -> Matched:
@@ -123,10 +153,10 @@ def _given(row: Mapping[str, Any], place: str) -> GivenAnswer:
     question = next((str(row[name]) for name in QUESTIONS if isinstance(row.get(name), str)), "")
     names = [str(row[name]) for name in IDS if isinstance(row.get(name), str | int)]
     image = row.get("image")
+    file = _file(image) if isinstance(image, str) else ""
     if isinstance(image, str):
-        file = image.replace("\\", "/").rpartition("/")[2]
         names += [pair_name(image, question), file] if question else [file]
-    return GivenAnswer(value, tuple(names), question, place)
+    return GivenAnswer(value, tuple(names), question, place, file)
 
 
 def _tab_files(folder: Path) -> list[GivenAnswer]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmpo.answer_pairs import AnswerPair
@@ -14,6 +14,7 @@ from mmpo.data.answer_groups import AnswerRows, by_length
 from mmpo.data.answer_readers import open_answers, read_open_answers
 from mmpo.data.answer_spans import tokens_of, with_changed_spans
 from mmpo.data.answer_tokens import AnswerEncoder, RowFault
+from mmpo.data.images import decode
 from mmpo.data.negative_images import with_negative_images
 from mmpo.data.readers import ReadReport
 from mmpo.data.split import hold_out
@@ -25,6 +26,8 @@ Say = Callable[[str], None]
 SHAPES = "shapes/"
 SHAPES_PAIRS = 2000
 """Pairs of the built-in world where the recipe names no limit."""
+LARGE = 4 * 2**30
+"""Bytes of images that are worth a word."""
 _NAMED = 3
 
 
@@ -36,7 +39,7 @@ class VlmFeed:
         train, held_out: rows by position.
         clusters: per held-out row the key of its question.
         identity: what a resume must find unchanged.
-        sample: a few training rows, to try a model on: among them the first with an image and both answers.
+        sample: up to three short training rows, to try a model on, with an image and both answers where there are.
     """
 
     train: AnswerRows
@@ -65,6 +68,9 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
     found = _good(recipe, encoder, list(_weighted(recipe, encoder, read_pairs(recipe, report))), report)
     if not found.pairs:
         raise ValueError(report.nothing(recipe.data.path))
+    size = sum(len(image) for image in {id(image): image for pair in found.pairs for image in _images(pair)}.values())
+    if size >= LARGE:
+        say(f"the rows' images take {size / 2**30:.1f} GiB of memory in every process; smaller files take less")
     for message in report.bad[:_NAMED]:
         say(f"left out: {message}")
     if report.left_out:
@@ -88,7 +94,7 @@ def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
             "held-out rows": content_id("vlm rows", [pair.id for pair in held]),
             "encoder": encoder.identity,
         },
-        sample=_sample(train),
+        sample=_sample(train, [found.lengths[pair.id] for pair in train]),
     )
 
 
@@ -110,7 +116,7 @@ def read_pairs(recipe: VlmRecipe, report: ReadReport) -> Iterator[AnswerPair]:
             extra=recipe.method.columns,
         )
         pairs = read_open_answers(opened, limit=data.limit, on_bad_row=data.on_bad_row, report=report)
-    return pairs
+    return _shared(pairs)
 
 
 def _weighted(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: Iterator[AnswerPair]) -> Iterator[AnswerPair]:
@@ -120,6 +126,22 @@ def _weighted(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: Iterator[AnswerP
         return pairs
     pieces = tokens_of(encoder.tokenizer)
     return (with_changed_spans(pair, weight, pieces=pieces) for pair in pairs)
+
+
+def _images(pair: AnswerPair) -> tuple[bytes, ...]:
+    return (*pair.images, *(pair.rejected_images or ()))
+
+
+def _shared(pairs: Iterable[AnswerPair]) -> Iterator[AnswerPair]:
+    """The same rows; an image that several show is in memory once."""
+    known: dict[bytes, bytes] = {}
+
+    def once(images: Sequence[bytes]) -> tuple[bytes, ...]:
+        return tuple(known.setdefault(image, image) for image in images)
+
+    for pair in pairs:
+        rejected = None if pair.rejected_images is None else once(pair.rejected_images)
+        yield replace(pair, images=once(pair.images), rejected_images=rejected)
 
 
 def _of_shapes(split: str, count: int, seed: int) -> Iterator[AnswerPair]:
@@ -137,7 +159,7 @@ def _of_shapes(split: str, count: int, seed: int) -> Iterator[AnswerPair]:
 def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], report: ReadReport) -> _Found:
     """The rows that the model can be given and that some term can use."""
     method = recipe.method
-    others = [image for pair in pairs for image in pair.images] if method.negative_image == "random" else []
+    others = _whole(pairs) if method.negative_image == "random" else []
     found = _Found([], {}, {}, others, Counter())
     seen: set[str] = set()
     for pair in pairs:
@@ -172,6 +194,16 @@ def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], re
     return found
 
 
+def _whole(pairs: Sequence[AnswerPair]) -> list[bytes]:
+    """Each image of the rows that can be decoded, once; one that cannot is its own row's fault and no other's."""
+    found = []
+    for image in dict.fromkeys(image for pair in pairs for image in pair.images):
+        with contextlib.suppress(ValueError):
+            decode(image)
+            found.append(image)
+    return found
+
+
 def _unusable(method: VlmMethod, pair: AnswerPair, branches: Mapping[str, Any]) -> tuple[str, str]:
     """(kind, message) where no term can use a row, or one cannot be computed beside it; else empty."""
     usable = [set(part.branches) <= branches.keys() for part in method.parts]
@@ -193,9 +225,11 @@ def _keys(found: _Found, pairs: Sequence[AnswerPair]) -> list[Mapping[str, str]]
     return [found.keys[pair.id] for pair in pairs] if found.keys else []
 
 
-def _sample(pairs: Sequence[AnswerPair]) -> list[int]:
-    both = [at for at, pair in enumerate(pairs) if pair.images and pair.rejected is not None]
-    return list(dict.fromkeys(itertools.chain(both[:1], range(min(2, len(pairs))))))
+def _sample(pairs: Sequence[AnswerPair], lengths: Sequence[tuple[int, int]]) -> list[int]:
+    """Short rows: what they are tried by takes the logits of all positions at once."""
+    order = sorted(range(len(pairs)), key=lambda at: lengths[at][1])
+    both = [at for at in order if pairs[at].images and pairs[at].rejected is not None]
+    return list(dict.fromkeys([*both[:2], *order]))[:3]
 
 
 def _told(pair: AnswerPair) -> Any:

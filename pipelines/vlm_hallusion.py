@@ -58,9 +58,9 @@ def score_hallusion(items: Sequence[Item], texts: Mapping[str, str], judge: Judg
     """Tallies of all rows and of its two categories, VD and VS; clustered by set, since its figures belong together.
 
     aAcc: rows that are right; qAcc: questions of a set of which every figure's is; fAcc: figures of which every
-    question's is, without VS rows that have none; easy and hard: qAcc over the original figure alone (figure_id 0) and
-    over the changed ones. A row is right where the verdict is "correct"; VS rows without a figure also where it is
-    "unclear".
+    question's is, without VS rows that have none; easy and hard: qAcc over the rows without a figure or with an
+    original one (visual_input 0 and 1), and over those with a changed one (2); VS has original figures of number 1 and
+    above. A row is right where the verdict is "correct"; VS rows without a figure also where it is "unclear".
 
     Args:
         judge: its reply is searched for "incorrect" before "correct"; None: the answer's yes or no against the truth.
@@ -108,8 +108,8 @@ def _units(items: Sequence[Item], verdicts: Mapping[str, Verdict], texts: Mappin
     for item in items:
         counts = {"n": 1, "right": right[item.id], "unclear": verdicts[item.id] == "unclear"}
         units.append(_unit(item, {**counts, "words": len(texts[item.id].split())}))
-    original = [item for item in items if item.truth["figure_id"] == "0"]
-    changed = [item for item in items if item.truth["figure_id"] != "0"]
+    original = [item for item in items if item.truth["visual_input"] != "2"]
+    changed = [item for item in items if item.truth["visual_input"] == "2"]
     seen = [item for item in items if not (item.truth["category"] == "VS" and item.truth["figure_id"] == "0")]
     for name, part, key in (
         ("questions", items, "question_id"),

@@ -225,6 +225,25 @@ def test_a_template_that_shows_images_elsewhere_is_a_fault() -> None:
     assert "0 image marks for 1 images" in found.reason
 
 
+def test_a_template_that_refuses_a_conversation_is_a_fault_of_its_row() -> None:
+    processor = processor_of("llava")
+    no_system = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    processor.chat_template = no_system + processor.chat_template
+    encoder = AnswerEncoder(processor)
+    assert isinstance(encoder.encode(pair()), EncodedPair)
+    fault = fault_of(encoder, pair(turns=(Turn("system", ("Be kind.",)), Turn("user", ("Hi",)))))
+    assert fault.kind == "template"
+    assert "no system role" in fault.reason
+
+
+def test_answers_that_are_the_same_where_they_are_cut_prefer_nothing() -> None:
+    row = pair(images=(RED,), chosen="A red square.", rejected="A red dog.")
+    fault = fault_of(encoder_of("llava", max_answer_tokens=6), row)
+    assert fault.kind == "same_answers"
+    assert "6 tokens" in fault.reason
+    encoded(encoder_of("llava", max_answer_tokens=7), [row])
+
+
 def test_processors_that_cannot_do_it_are_refused() -> None:
     processor = processor_of("llava")
     with pytest.raises(ValueError, match=r"branches: expected some of chosen, rejected, visual"):

@@ -37,7 +37,8 @@ def mixed_sum(scores: Mapping[str, TokenLogps]) -> Tensor:
 def gradients(model: Any, score: Callable[[], Mapping[str, TokenLogps]]) -> dict[str, Tensor]:
     model.zero_grad()
     mixed_sum(score()).backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in trained.items()}
 
 
 def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
@@ -47,6 +48,19 @@ def largest_difference(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) 
 
 def logps_of(scores: Mapping[str, TokenLogps]) -> dict[str, Tensor]:
     return {name: one.logps for name, one in scores.items()}
+
+
+def test_rows_without_images_give_every_trained_weight_a_gradient() -> None:
+    """Several processes wait for one of each: here 0 for the projector's, and for the tower's last layer always."""
+    vlm = vlm_of("llava")
+    add_vlm_lora(vlm.model, rank=2, targets=["q_proj", "model.vision_tower", "linear_1", "linear_2"], seed=0)
+    trained = {name: p for name, p in vlm.model.named_parameters() if p.requires_grad}
+    for rows in ([pair(chosen="Hi", rejected="No")], [pair(images=(png("red"),))]):
+        vlm.model.zero_grad()
+        scores = Autoregressive(Tricks(share_prompt=False)).logps(vlm.model, batch_of(vlm, rows))
+        mixed_sum(scores).backward()
+        assert not [name for name, p in trained.items() if p.grad is None]
+        assert all(p.grad.any() == 0 for name, p in trained.items() if "projector" in name and not rows[0].images)
 
 
 def test_log_probabilities_by_hand() -> None:

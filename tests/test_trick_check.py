@@ -133,6 +133,29 @@ def test_scores_that_depend_on_other_rows_are_fatal() -> None:
         check_tricks(vlm.model, batch_of(vlm))
 
 
+def test_what_has_no_memory_left_is_not_called_a_fault_of_the_model() -> None:
+    vlm = vlm_of("llava", torch.float32)
+    batch, own, calls = batch_of(vlm), vlm.model.forward, []
+
+    def forward(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) > len(batch.branches):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return own(*args, **options)
+
+    vlm.model.forward = forward
+    with pytest.raises(torch.OutOfMemoryError):
+        check_tricks(vlm.model, batch)
+
+
+def test_the_naive_path_makes_no_second_copy_of_all_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    vlm = vlm_of("llava", torch.bfloat16)
+    batch, own, sizes = batch_of(vlm), torch.Tensor.log_softmax, list[int]()
+    monkeypatch.setattr(torch.Tensor, "log_softmax", lambda x, dim: sizes.append(x[..., 0].numel()) or own(x, dim))
+    naive_logps(vlm.model, batch)
+    assert sum(sizes) == sum(int(branch.scored.sum()) for branch in batch.branches.values())
+
+
 def test_generation_is_the_same_with_the_attention_of_branches() -> None:
     """A batch padded on the left goes through transformers' own mask."""
     vlm = vlm_of("qwen2.5", torch.float32)

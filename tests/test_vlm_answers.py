@@ -64,6 +64,33 @@ def test_missing_and_contradicting_answers_are_refused(tmp_path: Path) -> None:
         given(tmp_path, {"id": 1})
 
 
+def test_a_number_that_is_another_images_id_is_no_name_of_this_one(tmp_path: Path) -> None:
+    """CHAIR's images are named by COCO's numbers, and answers are often numbered from 0."""
+    items = [Item(str(n), "What?", f"COCO_{n}.jpg", {}, (f"COCO_{n}.jpg",)) for n in (1, 2, 3)]
+    rows = [{"question_id": n % 3 + 1, "image": f"val/COCO_{n}.jpg", "text": f"a{n}"} for n in (1, 2, 3)]
+    assert match(items, given(tmp_path, *rows)).texts == {str(n): f"a{n}" for n in (1, 2, 3)}
+    other = [{"image_id": n, "image": f"{n}.jpg", "text": f"a{n}"} for n in (1, 2, 3)]
+    assert match(items, given(tmp_path, *other)).texts == {str(n): f"a{n}" for n in (1, 2, 3)}
+
+
+def test_answers_to_nothing_are_counted(tmp_path: Path) -> None:
+    rows = [{"id": n, "response": "a"} for n in range(6)]
+    assert match(ITEMS, given(tmp_path, *rows)).notes == ("2 of 6 answers belong to no question",)
+
+
+def test_a_part_is_not_half_answered_by_what_another_part_shares_with_it(tmp_path: Path) -> None:
+    """POPE's questions with the answer yes stand in all three files; scored alone they would be half of a part."""
+    asked = [("a", "Dog?", "random"), ("b", "Cat?", "random"), ("a", "Dog?", "popular"), ("b", "Cup?", "popular")]
+    items = [Item(f"{part}/{n}", text, f"{image}.png", {}, (), part) for n, (image, text, part) in enumerate(asked)]
+    rows = [{"key": f"random/{n}", "response": "yes"} for n in (0, 1)]
+    for partial in (False, True):
+        found = match(items, given(tmp_path, *rows), partial=partial)
+        assert list(found.texts) == ["random/0", "random/1"]
+        assert found.left_out == ("popular",)
+    found = match(items, given(tmp_path, *rows, {"key": "popular/3", "response": "no"}))
+    assert len(found.texts) == 4
+
+
 def test_a_part_that_nobody_answered_is_left_out(tmp_path: Path) -> None:
     items = [*ITEMS, Item("other/0", "What?", "9.png", group="other")]
     found = match(items, given(tmp_path, *({"id": n, "response": "a"} for n in range(4))))

@@ -15,9 +15,10 @@ from vlm_runs import recipe_of, rows_at
 
 from mmpo.data.images import decode
 from mmpo.data.negative_images import with_negative_images
+from mmpo.data.readers import ReadReport
 from mmpo.vlm_recipe import VlmMethod
 from pipelines.build_vlm import encoder_of
-from pipelines.vlm_feed import VlmFeed, vlm_feed
+from pipelines.vlm_feed import VlmFeed, read_pairs, vlm_feed
 
 
 def feed_of(data: Path, *changes: str) -> tuple[VlmFeed, list[str]]:
@@ -94,6 +95,51 @@ def test_a_made_image_depends_on_the_row_and_the_seed_alone(kind: str) -> None:
     assert one.rejected_images[0] != file.getvalue()
     others = [with_negative_images(rows[1], kind, seed=3), with_negative_images(rows[0], kind, seed=4)]
     assert all((other.rejected_images == one.rejected_images) == (kind == "black") for other in others)
+
+
+def test_an_image_of_many_rows_is_in_memory_once(tmp_path: Path) -> None:
+    more = [{**GOOD, "prompt": f"number {n}"} for n in range(5)]
+    recipe = recipe_of("llava", rows_at(tmp_path / "rows", 2, more=more), tmp_path / "run")
+    pairs = list(read_pairs(recipe, ReadReport()))
+    shown = [image for pair in pairs for image in (*pair.images, *(pair.rejected_images or ()))]
+    assert len(shown) == 14
+    assert len({id(image) for image in shown}) == len(set(shown)) == 4
+
+
+def test_a_model_is_tried_on_short_rows(tmp_path: Path) -> None:
+    """With all logits of all positions, which a long row of a large vocabulary has no memory for."""
+    more = [{**GOOD, "prompt": f"number {n}", "chosen": "x" * (90 - 20 * (n % 4))} for n in range(8)]
+    texts = [{"prompt": "Hello?", "images": [], "chosen": "Hi", "rejected": "No"}]
+    feed, _ = feed_of(rows_at(tmp_path / "rows", 0, more=[*more, *texts]), "method.loss=rdpo")
+    batch = feed.train.answers(feed.sample)
+    assert int(batch.branches["chosen"].lengths.max()) < 75
+    assert {len(images) for images in batch.branches["chosen"].images} == {0, 1}
+    assert len(feed.sample) == 3
+
+
+def test_a_made_image_is_written_fast() -> None:
+    """PNG of a photo took seconds a row and step; what is made is read at once and kept nowhere."""
+    made = with_negative_images(pair(images=(png("red"),)), "noise", seed=0).rejected_images
+    assert made is not None
+    assert made[0][:2] == b"BM"
+
+
+def test_another_rows_broken_image_costs_no_good_row(tmp_path: Path) -> None:
+    broken = [{**GOOD, "prompt": f"number {n}", "images": [f"broken{n}.png"]} for n in range(24)]
+    data = rows_at(tmp_path / "rows", 6, rejected_images=False, more=broken)
+    for number in range(24):
+        (data.parent / f"broken{number}.png").write_bytes(png("red", (40 + number, 30))[:60])
+    feed, said = feed_of(data, "method.loss=rdpo", "method.negative_image=random")
+    assert len(feed.train) == 6, said
+    assert len(feed.train.answers(range(6)).branches["visual"].rows) == 6
+
+
+def test_segments_are_told_by_the_models_own_tokens(tmp_path: Path) -> None:
+    """As the source does; by words none of "my", "is red" would be a match of three."""
+    data = rows_at(tmp_path / "rows", 0, more=[{**GOOD, "chosen": "my cat is red", "rejected": "my dog is red"}])
+    feed, _ = feed_of(data, "method.loss=dpo", "method.segment_weight=5")
+    chosen = feed.train.answers([0]).branches["chosen"]
+    assert chosen.weights[chosen.scored].tolist() == [1] * 3 + [5] * 3 + [1] * 8
 
 
 def test_methods_are_their_terms_and_options_go_to_those_that_have_them() -> None:

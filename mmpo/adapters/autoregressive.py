@@ -24,7 +24,7 @@ from mmpo.adapters.response_head import Kept, Scoring, check_asked, scoring_head
 from mmpo.adapters.token_layout import Layout, ScoredTokens, lay_out
 from mmpo.adapters.vocabulary import CHUNK, Head
 from mmpo.answer_batch import AnswerBatch, TokenLogps
-from mmpo.models.vlm_parts import bare, vision_is_frozen
+from mmpo.models.vlm_parts import bare, trained_vision, vision_is_frozen
 
 Asked = Mapping[str, Sequence[str]]
 
@@ -134,6 +134,8 @@ class Autoregressive:
             scores = list(flat.split(sizes(layout, asked)))
         else:
             scores = self._from_logits(model, inputs, layout, scoring)
+        if torch.is_grad_enabled():
+            scores = _reaching(scores, trained_vision(inner))
         return AnswerScores(scoring.unpack(scores), scoring.kept)
 
     def _from_logits(self, model: Any, inputs: dict[str, Any], layout: Layout, scoring: Scoring) -> list[Tensor]:
@@ -152,6 +154,18 @@ class Autoregressive:
             return Head(rows[tuple(x.to(logits.device) for x in at)])
 
         return scoring.scores(pick)
+
+
+def _reaching(scores: list[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
+    """The same scores, with a gradient of 0 to weights that the forward may not have used.
+
+    Rows without images use no projector, LLaVA no last layer of its tower; but several processes add up the gradients
+    of all trained weights, and where one has none they wait for it for ever or mix them up.
+    """
+    if not weights:
+        return scores
+    nothing = 0 * torch.stack([weight.sum() for weight in weights]).sum()
+    return [score + nothing.to(score) for score in scores]
 
 
 def _inputs(model: Any, batch: AnswerBatch, layout: Layout, features: ImageFeatures | None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Token log-probabilities as plainly as can be: the reference implementation that every fast path must equal.
 
-One forward a branch, its images encoded anew, the logits of all positions, their log-softmax in float32. It needs the
-memory of batch × tokens × vocabulary.
+One forward a branch, its images encoded anew, the logits of all positions, and of those of scored tokens the
+log-softmax in float32. It needs the memory of batch × tokens × vocabulary once, in the model's dtype.
 """
 
 from __future__ import annotations
@@ -75,6 +75,6 @@ def _log_softmax(model: Any, batch: AnswerBatch, branch: BranchTokens) -> list[T
     if inputs and branch.types is not None:
         inputs[batch.types_name] = branch.types.to(ids.device)
     logits = model(input_ids=ids, attention_mask=real.long(), use_cache=False, **inputs).logits
-    logp = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
     scored = branch.scored[:, 1:].to(ids.device)
-    return [logp[n, :-1][scored[n]] for n in range(len(ids))]
+    rows = [logits[n, :-1][scored[n]] for n in range(len(ids))]
+    return [(row if row.dtype == torch.float64 else row.float()).log_softmax(-1) for row in rows]

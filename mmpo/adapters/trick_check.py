@@ -36,6 +36,7 @@ def check_tricks(model: Any, batch: AnswerBatch, wanted: Tricks | None = None) -
         wanted: default all.
     Raises:
         ValueError: even without tricks the rows' scores depend on how they are put into a batch.
+        torch.OutOfMemoryError: no memory is left for these rows; take shorter ones.
     """
     wanted = wanted or Tricks()
     was_training = model.training
@@ -103,6 +104,8 @@ def _difference(model: Any, batch: AnswerBatch, tricks: Tricks, expected: Mappin
     """None where the scores are those of the naive path, or how they differ."""
     try:
         found = Autoregressive(tricks).logps(model, batch)
+    except torch.OutOfMemoryError:  # a RuntimeError, and no fault of the model's
+        raise
     except _FAILURES as error:
         return " ".join(str(error).split())[:200] or type(error).__name__
     most, mean = TOLERANCES.get(bare(model).dtype, COARSE)

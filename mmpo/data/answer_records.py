@@ -80,7 +80,8 @@ def answer_pair(row: Row, record: AnswerRecord, extra: Mapping[str, ExtraColumn]
     """The row that a VLM is aligned on.
 
     Images of which the conversation says no place stand first in the user's first turn. The key is the row's own, or
-    else the hash of its first image, so that no image is on both sides of a split; without images it is the question.
+    else the hash of its first image, so that rows that ask about one image stay on one side of a split (a further or a
+    rejected image may be on both); without images it is the question.
 
     Raises:
         ValueError: images and their places do not match, an image cannot be read, or nothing is preferred.

@@ -68,7 +68,8 @@ class ChatText:
         Args:
             blind: without its images.
         Raises:
-            ValueError: the template leaves out or repeats an answer or an image.
+            ValueError: the template refuses the conversation (such as a system turn), or leaves out or repeats an
+                answer or an image.
         """
         said = [_text(turn) for turn in turns if turn.role == "assistant"] + [answer]
         pieces = self._pieces(turns, len(said), blind)
@@ -95,11 +96,16 @@ class ChatText:
 
     def _pieces(self, turns: Sequence[Turn], answers: int, blind: bool) -> list[str]:
         """What the template writes between the answers."""
+        from jinja2 import TemplateError
+
         stand_ins = [f"\ue000{number}\ue001" for number in range(answers)]
         left = iter(stand_ins)
         messages = [_message(turn, next(left) if turn.role == "assistant" else None, blind) for turn in turns]
         messages.append({"role": "assistant", "content": [{"type": "text", "text": stand_ins[-1]}]})
-        text = self._processor.apply_chat_template(messages, tokenize=False)
+        try:
+            text = self._processor.apply_chat_template(messages, tokenize=False)
+        except TemplateError as error:  # what templates raise is no ValueError
+            raise ValueError(f"the chat template refuses the conversation: {error}") from None
         pieces = re.split("\ue000[0-9]+\ue001", text)
         if [text.count(one) for one in stand_ins] != [1] * answers:
             raise ValueError("the chat template does not write every answer once, so its tokens cannot be told")

@@ -12,7 +12,7 @@ from mmpo.data.answer_template import ChatText, Rendered
 from mmpo.data.image_tokens import ImageReader, ImageTokens
 from mmpo.records import content_id
 
-Fault = Literal["too_long", "broken_image", "empty_answer", "special_token", "span", "template"]
+Fault = Literal["too_long", "broken_image", "empty_answer", "special_token", "span", "template", "same_answers"]
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ class AnswerEncoder:
         try:
             self._check_texts(pair)
             found = {name: self._branch(pair, name, images) for name in self._branches}
+            self._check_cut(found.get("chosen"), found.get("rejected"))
         except _Bad as bad:
             return RowFault(pair.id, pair.source, bad.kind, str(bad))
         branches = {name: branch for name, branch in found.items() if branch is not None}
@@ -207,6 +208,15 @@ class AnswerEncoder:
         if source == "own" and len(shown) not in self._checked:
             self._check_as_processor(rendered, files, tokens)
         return tokens
+
+    def _check_cut(self, chosen: AnswerTokens | None, rejected: AnswerTokens | None) -> None:
+        """Cut where they are still the same, two answers would train nothing, without a word."""
+        if chosen is not None and rejected is not None and chosen.cut and chosen.ids == rejected.ids:
+            raise _Bad(
+                "same_answers",
+                f"chosen and rejected are the same in the first {self._max_answer} tokens, to which they are cut; "
+                "raise max_answer_tokens, or leave the row out",
+            )
 
     def _image(self, data: bytes, number: int) -> ImageTokens:
         try:

@@ -76,8 +76,8 @@ def _check_shape(width: int, height: int) -> None:
         raise ValueError(f"the image has {width}x{height} pixels, a placeholder; expected {MIN_SIDE} or more per side")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise ValueError(
-            f"the image has {width}x{height} pixels; one side is over {MAX_ASPECT} times the other, and only the "
-            "centre square is trained on: crop it or leave it out"
+            f"the image has {width}x{height} pixels; one side is over {MAX_ASPECT} times the other, and little of it "
+            "would be seen: crop it or leave it out"
         )
 
 

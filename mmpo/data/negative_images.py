@@ -77,7 +77,7 @@ def with_negative_images(pair: AnswerPair, kind: str, *, seed: int, others: Sequ
         return replace(pair, rejected_images=tuple(_other(pair, others, rng) for _ in pair.images))
     if kind not in MADE:
         raise ValueError(f"negative_image: expected data, random, {', '.join(MADE)}, got {kind!r}")
-    return replace(pair, rejected_images=tuple(_png(MADE[kind](decode(data), rng)) for data in pair.images))
+    return replace(pair, rejected_images=tuple(_file(MADE[kind](decode(data), rng)) for data in pair.images))
 
 
 def _other(pair: AnswerPair, others: Sequence[bytes], rng: random.Random) -> bytes:
@@ -88,7 +88,8 @@ def _other(pair: AnswerPair, others: Sequence[bytes], rng: random.Random) -> byt
     raise ValueError("negative_image: random takes another row's image, and the rows show one image only; use crop")
 
 
-def _png(image: Image.Image) -> bytes:
+def _file(image: Image.Image) -> bytes:
+    """Lossless and not compressed: it is made anew at every visit and read at once."""
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, "BMP")
     return file.getvalue()

@@ -136,6 +136,13 @@ def vision_is_frozen(model: Any) -> bool:
     )
 
 
+def trained_vision(model: Any) -> list[nn.Parameter]:
+    """What is trained of tower and projector, which rows without images do not reach."""
+    named = [(name, parameter) for name, parameter in bare(model).named_parameters() if parameter.requires_grad]
+    found = vlm_parts(model) if named else None
+    return [parameter for name, parameter in named if found and found.part_of(name) in ("vision", "projector")]
+
+
 def _within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
