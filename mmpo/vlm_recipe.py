@@ -290,6 +290,11 @@ class VlmRecipe(_Section):
         lora = self.model.lora
         if self.model.quantize:
             raise ValueError("train.distribution: fsdp2 spreads whole-precision weights; leave model.quantize out")
+        if self.method.cache_reference:
+            raise ValueError(
+                "method.cache_reference: with fsdp2 all processes forward together, also where one has nothing to "
+                "compute; set it to 0"
+            )
         if self.model.projector or (lora is not None and lora.targets == "language_projector"):
             key = "model.projector" if lora is None else "model.lora.targets: language_projector"
             raise ValueError(f"{key}: fsdp2 leaves the projector whole and untrained; train the language model alone")

@@ -76,14 +76,23 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
         if recipe.method.cache_reference
         else None,
         answers=AnswerStep(adapter, terms, feed.train, feed.held_out),
-        spread=_spread(vlm.model),
+        spread=_spread(recipe, vlm.model),
     )
     return run, vlm
 
 
-def _spread(model: Any) -> Spread:
-    """The decoder's layers one by one; images are encoded outside of the forward, by what stays whole."""
+def _spread(recipe: VlmRecipe, model: Any) -> Spread:
+    """The decoder's layers one by one; images are encoded outside of the forward, by what stays whole.
+
+    Raises:
+        ValueError: fsdp2, and something that stays whole is trained.
+    """
     parts = vlm_parts(model)
+    whole = [n for n, p in model.named_parameters() if p.requires_grad and parts.part_of(n) in ("vision", "projector")]
+    if recipe.train.distribution == "fsdp2" and whole:
+        raise ValueError(
+            f"model.lora.targets: {whole[0]} is trained, and fsdp2 leaves it whole; train the language model"
+        )
     return Spread(inside=parts.language, whole=(*parts.vision, *parts.projector))
 
 

@@ -176,6 +176,7 @@ def test_what_cannot_be_spread_is_refused(tmp_path: Path) -> None:
     spread = "train.distribution=fsdp2"
     for changes, named in (
         (["model.quantize=nf4"], "model.quantize"),
+        (["method.cache_reference=1"], "method.cache_reference"),
         (["model.lora.targets=language_projector"], "language_projector"),
     ):
         with pytest.raises(ValueError, match=named):
