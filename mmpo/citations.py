@@ -6,13 +6,19 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from mmpo.citation import Citation
-from mmpo.citation_entries import diffusion, free, others, pairs
+from mmpo.citation_entries import answers, diffusion, free, others, pairs
 from mmpo.loss_entry import LossEntry
 from mmpo.loss_table import LOSS_TABLE
 
 DIFFUSION_DPO = "2311.12908"
 LORA = "2106.09685"
-CITATIONS: dict[str, Citation] = {**pairs.ENTRIES, **free.ENTRIES, **others.ENTRIES, **diffusion.ENTRIES}
+CITATIONS: dict[str, Citation] = {
+    **pairs.ENTRIES,
+    **free.ENTRIES,
+    **others.ENTRIES,
+    **diffusion.ENTRIES,
+    **answers.ENTRIES,
+}
 """Papers by arXiv id."""
 
 

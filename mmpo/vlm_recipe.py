@@ -243,11 +243,19 @@ class VlmMethod(_Section):
 
 
 class VlmEvaluation(_Section):
-    """Held-out preferences while training."""
+    """Held-out preferences while training; and what `mmpo eval RUN` asks base and tuned."""
 
     every: Positive = Field(100, description="steps between held-out evaluations")
     held_out_pairs: NonNegative = Field(256, description="kept from training by question, at most a fifth; 0 is none")
     guard: Guard = Guard()
+    questions: Literal["shapes/tune", "shapes/test"] | None = Field(
+        None, description="the built-in world's test of hallucination; default: shapes/tune for a run on that world"
+    )
+    limit: Positive | None = Field(None, description="the first so many scenes of that test")
+    answers: NonNegative = Field(16, description="held-out rows that `mmpo eval` has both models answer and keeps")
+    max_new_tokens: Positive = Field(256, description="of an answer; a longer one is cut")
+    batch_size: Positive = Field(16, description="questions of one forward of `mmpo eval`")
+    seed: NonNegative = Field(0, description="of the intervals")
     settings_tried: Positive | None = Field(None, description="how many settings were compared before this one")
 
     @property
@@ -277,6 +285,15 @@ class VlmRecipe(_Section):
         """Stored preferences alone so far."""
         return None
 
+    def _check_spread(self) -> None:
+        """fsdp2 spreads the language model; tower and projector stay whole, and nothing averages gradients there."""
+        lora = self.model.lora
+        if self.model.quantize:
+            raise ValueError("train.distribution: fsdp2 spreads whole-precision weights; leave model.quantize out")
+        if self.model.projector or (lora is not None and lora.targets == "language_projector"):
+            key = "model.projector" if lora is None else "model.lora.targets: language_projector"
+            raise ValueError(f"{key}: fsdp2 leaves the projector whole and untrained; train the language model alone")
+
     @model_validator(mode="after")
     def _check_together(self) -> VlmRecipe:
         lora, train = self.model.lora, self.train
@@ -289,7 +306,7 @@ class VlmRecipe(_Section):
             if getattr(train, key):
                 raise ValueError(f"train.{key}: is not for vision-language models; leave it out")
         if train.distribution == "fsdp2":
-            raise ValueError("train.distribution: fsdp2 is not wired for vision-language models yet; leave it at auto")
+            self._check_spread()
         if train.micro_batch_size is not None and train.batch_size % train.micro_batch_size:
             raise ValueError(
                 f"train.micro_batch_size: {train.micro_batch_size} does not divide train.batch_size {train.batch_size}"

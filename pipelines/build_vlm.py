@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from mmpo.adapters import AdaptersOff, FrozenCopy
 from mmpo.adapters.autoregressive import Autoregressive
 from mmpo.adapters.trick_check import check_tricks
 from mmpo.contracts import Reference
+from mmpo.data.answer_groups import AnswerRows
 from mmpo.data.answer_tokens import AnswerEncoder
 from mmpo.losses import LOSSES
 from mmpo.losses.visual import VISUAL_LOSSES
@@ -25,15 +26,16 @@ from mmpo.models.loading import weights_hash
 from mmpo.models.quiet import quiet_transformers
 from mmpo.models.vlm import Vlm, load_vlm
 from mmpo.models.vlm_lora import add_vlm_lora
-from mmpo.models.vlm_parts import Part, check_trained, train_only
+from mmpo.models.vlm_parts import Part, check_trained, train_only, vlm_parts
 from mmpo.training.answer_step import AnswerStep
 from mmpo.training.answer_terms import AnswerTerm
 from mmpo.training.run import Run
+from mmpo.training.sharding import Spread
 from mmpo.vlm_methods import split_side
 from mmpo.vlm_recipe import VlmMethod, VlmRecipe
 from pipelines.build import DTYPES
 from pipelines.vlm_cache import reference_store
-from pipelines.vlm_feed import VlmFeed, vlm_feed
+from pipelines.vlm_feed import vlm_feed
 
 Say = Callable[[str], None]
 _ONE_SIDED = ("anchor", "sft")
@@ -50,7 +52,7 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
     feed = vlm_feed(recipe, encoder, say)
     base = weights_hash(vlm.model)
     prepare_policy(recipe, vlm.model, say)
-    adapter = _tried(vlm.model, feed, say)
+    adapter = tried_adapter(vlm.model, feed.train, feed.sample, say)
     terms, scale = build_answer_terms(recipe.method)
     unused: Any = None  # by a run whose passes are `answers`
     train: Any = feed.train
@@ -74,8 +76,15 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
         if recipe.method.cache_reference
         else None,
         answers=AnswerStep(adapter, terms, feed.train, feed.held_out),
+        spread=_spread(vlm.model),
     )
     return run, vlm
+
+
+def _spread(model: Any) -> Spread:
+    """The decoder's layers one by one; images are encoded outside of the forward, by what stays whole."""
+    parts = vlm_parts(model)
+    return Spread(inside=parts.language, whole=(*parts.vision, *parts.projector))
 
 
 def load_base_vlm(recipe: VlmRecipe, accelerator: Accelerator) -> Vlm:
@@ -176,11 +185,11 @@ def build_answer_terms(method: VlmMethod) -> tuple[list[AnswerTerm], float]:
     return terms, 1.0 if scale is None else scale
 
 
-def _tried(model: Any, feed: VlmFeed, say: Say) -> Autoregressive:
+def tried_adapter(model: Any, rows: AnswerRows, indices: Sequence[int], say: Say) -> Autoregressive:
     """The adapter with the tricks that this model takes, tried on a few of the rows."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        tricks = check_tricks(model, feed.train.answers(feed.sample))
+        tricks = check_tricks(model, rows.answers(indices))
     for warning in said:
         say(f"warning: {warning.message}")
     return Autoregressive(tricks)

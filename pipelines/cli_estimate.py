@@ -30,7 +30,8 @@ def estimate(
 
     From the checkpoint's configs alone, without weights; and what to turn where it does not fit.
     """
-    from mmpo.recipe_files import load_recipe
+    from mmpo.recipe import Recipe
+    from mmpo.recipe_files import load_training
     from pipelines.devices import find_device
     from pipelines.flags import split_recipe
 
@@ -39,7 +40,12 @@ def estimate(
         raise ValueError("estimate: give a recipe (`mmpo init` writes one), or a run's folder")
     if memory is not None and not (math.isfinite(memory) and memory > 0):
         raise ValueError(f"--memory: expected GiB above 0, got {memory:g}")
-    resolved = load_recipe(name, overrides)
+    resolved = load_training(name, overrides)
+    if not isinstance(resolved, Recipe):
+        raise ValueError(
+            "estimate: counts image models alone so far, and this is a recipe for a vision-language model; "
+            "`mmpo train RECIPE --dry-run` checks it, and train.steps=2 in a folder of its own shows memory and pace"
+        )
     found = find_device(device)
     from pipelines.estimate import estimate as estimated
 

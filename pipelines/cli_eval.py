@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli_vlm_eval import VLM_KINDS, VlmOptions
+from pipelines.cli_vlm_eval import VLM_KINDS, VlmOptions, compare_run
 from pipelines.cli_vlm_eval import run as run_vlm
 
 KINDS = "geneval, t2i_compbench or dpg"
@@ -33,10 +33,14 @@ def evaluate(
         typer.Option("--read-results", metavar="DIR", help="An export's folder, after its tool ran on base and tuned."),
     ] = None,
     benchmark: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"Answers of a vision-language model, without RUN: {VLM_KINDS}.")
+        str | None,
+        typer.Option(metavar="NAME", help=f"Answers of a vision-language model, of RUN or of files: {VLM_KINDS}."),
     ] = None,
     questions: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="The benchmark's own file or folder; may be repeated.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With RUN and --benchmark: the images; default: beside the FILE.")
     ] = None,
     answers: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Answers: rows, or a folder of mmpo respond.")
@@ -45,7 +49,9 @@ def evaluate(
     write_questions: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the questions for mmpo respond (JSONL) and stop.")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="With --write-questions: so many at random.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --write-questions, or a benchmark of RUN: so many at random.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of --limit, and of the intervals of --benchmark.")] = 0,
     synonyms: Annotated[Path | None, typer.Option(metavar="FILE", help="CHAIR's words for objects.")] = None,
     judge: Annotated[
@@ -59,11 +65,12 @@ def evaluate(
 
     The same prompts and noise for both, any reward, 95 % intervals over prompts, and the same by category where the
     prompts are a benchmark's (PartiPrompts, HPDv2, DrawBench, GenEval, GenEval 2, T2I-CompBench, DPG-Bench).
-    With --benchmark and no RUN: answers of a vision-language model, from files on this machine.
+    Of a vision-language model: the built-in world's test of hallucination, and held-out rows of its data; or, with
+    --benchmark, that benchmark's questions; without RUN, from files of answers.
     """
     if benchmark is not None:
-        if run is not None or export is not None or results is not None:
-            raise ValueError("--benchmark: scores files of answers; leave RUN, --export and --read-results out")
+        if export is not None or results is not None:
+            raise ValueError("--benchmark: scores answers; leave --export and --read-results out")
         options = VlmOptions(
             benchmark,
             questions or [],
@@ -78,10 +85,19 @@ def evaluate(
             limit=limit,
             seed=seed,
             output=output,
+            run=run,
+            images=images,
+            overrides=overrides or [],
         )
         run_vlm(options)
         return
-    alone = {"--questions": questions, "--answers": answers, "--against": against, "--write-questions": write_questions}
+    alone = {
+        "--questions": questions,
+        "--images": images,
+        "--answers": answers,
+        "--against": against,
+        "--write-questions": write_questions,
+    }
     given = next((name for name, value in alone.items() if value), None)
     if given is not None or run is None:
         raise ValueError(
@@ -100,6 +116,10 @@ def evaluate(
 
 
 def _compare(run: Path, overrides: list[str]) -> None:
+    from pipelines.report_run import RECIPE, read_vlm_run
+
+    if (run / RECIPE).is_file() and read_vlm_run(run) is not None:
+        return compare_run(run, overrides)
     from pipelines.evaluation import evaluate as run_evaluation
     from pipelines.tables import evaluation_lines
 

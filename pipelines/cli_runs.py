@@ -109,7 +109,11 @@ def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     to: Annotated[
         str,
-        typer.Option("--to", metavar="KIND", help="diffusers, comfyui, kohya (sd-scripts), or merged: a pipeline."),
+        typer.Option(
+            "--to",
+            metavar="KIND",
+            help="diffusers, comfyui, kohya (sd-scripts), or merged: the whole model; of a VLM merged or peft.",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -121,7 +125,7 @@ def export(
 ) -> None:
     """Writes a run's weights for other tools.
 
-    A LoRA for diffusers, ComfyUI or sd-scripts, or a whole pipeline with the LoRA merged in.
+    A LoRA for diffusers, ComfyUI or sd-scripts, or a whole pipeline, or a VLM to be served, with the LoRA merged in.
     """
     from pipelines.export import export_run
 
@@ -162,7 +166,12 @@ def push(
         typer.echo("next: open it, and see that the card states the licences of prompts and generators")
         return
     from pipelines.model_card import push as push_run
+    from pipelines.report_push import check_name
+    from pipelines.report_run import read_vlm_run
+    from pipelines.vlm_card import push_vlm
 
-    url = push_run(run, name, private=private)
+    check_name(name)
+    answers = read_vlm_run(run)
+    url = push_run(run, name, private=private) if answers is None else push_vlm(answers, name, private=private)
     typer.echo(f"uploaded: {url}")
     typer.echo("next: open it, and add the licence of your base model and data to the card")

@@ -41,4 +41,4 @@ def train_answers(
 
     folder = train_vlm(recipe, resume=resume)
     if int(os.environ.get("RANK", "0")) == 0:
-        typer.echo(f"next: {folder / 'README.md'} says how to load the weights")
+        typer.echo(f"next: {shlex.join(['mmpo', 'eval', str(folder)])}")

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from mmpo.data.answer_readers import OpenAnswers
     from mmpo.data.readers import ReadReport
 
+INSTEAD = {
+    "split": "training holds rows out by question (evaluation.held_out_pairs), and a column split of yours is kept",
+    "convert": "--to llava takes them, and mmpo train reads them as they are",
+}
+"""What to do with pairs of answers, by the command that does not take them."""
 CONVERSATIONS = ("conversations", "messages", "rejected_response", "rejected_conversations", "retrieved_image")
 
 
@@ -89,3 +94,16 @@ def _of_conversations(source: AnswerSource) -> bool:
         return bool({*CONVERSATIONS} & {*open_source(source.path, **options).columns})
     except ValueError:
         return False
+
+
+def refuse_answers(source: Source, command: str, options: str = "") -> None:
+    """Refuses pairs of answers where `mmpo data COMMAND` takes pairs of images, and says what to do instead.
+
+    Raises:
+        ValueError: the rows are pairs of answers.
+    """
+    if answers_in(source) is not None:
+        raise ValueError(
+            f"{source.path}: holds pairs of answers, and `mmpo data {command}{options}` takes pairs of images; "
+            f"{INSTEAD[command]}"
+        )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.data_answers import answers_in
+from pipelines.data_answers import answers_in, refuse_answers
 from pipelines.data_next import as_flags, as_overrides, command, of_output
 from pipelines.data_source import Source, bad_lines, locate, none_left
 
@@ -179,6 +179,7 @@ def split_command(
     the first.
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    refuse_answers(source, "split")
     from pipelines.data_output import check_output, places
     from pipelines.data_split import split_lines, split_pairs
 
@@ -217,6 +218,8 @@ def convert_command(
     the best and the worst image of a list. trl has the columns prompt, chosen, rejected and no others.
     """
     source = locate(path, format=format, split=split, columns=columns or [], rejected=rejected, limit=limit)
+    if to != "llava":
+        refuse_answers(source, "convert", f" --to {to}")
     from pipelines.data_convert import convert_lines, convert_pairs
 
     counts, report = convert_pairs(source, output, to=to, seed=seed)
@@ -293,10 +296,8 @@ def pair_command(
         typer.echo("counted only: pictures that are nearly the same are found when pairs are written")
         return
     typer.echo(f"written: {output}")
-    if counts["answers"]:
-        typer.echo("next: these are pairs of answers, for trainers of VLMs; `mmpo train` takes pairs of images so far")
-        return
-    _next("train", source.recipe or "RECIPE", *of_output(source, output))
+    answers = ["method.adapter=autoregressive"] if counts["answers"] else []
+    _next("train", source.recipe or "RECIPE", *of_output(source, output), *answers)
 
 
 @data_app.command("rank")
@@ -356,7 +357,7 @@ def rank_command(
         return
     typer.echo(f"written: {output}")
     if counts["answers"]:
-        typer.echo("next: these are lists of answers, for trainers of VLMs; `mmpo train` takes images so far")
+        typer.echo("next: these are lists of answers, for trainers of VLMs; mmpo train takes pairs of them (data pair)")
     elif to == "parquet":
         _next("train", source.recipe or "RECIPE", *of_output(source, output), "method.loss=rank_dpo")
 

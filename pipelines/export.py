@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmpo import __version__
-from mmpo.files import replace_folder, write_bytes
+from mmpo.files import write_bytes
 from mmpo.suggest import nearest
+from pipelines.export_folder import ABOUT, copy_folder, is_free, write_folder
 from pipelines.report_places import known_paths
-from pipelines.report_private import Known, public, public_config, public_safetensors
-from pipelines.report_push import CONFIGS
-from pipelines.report_run import LORA, RunFiles, read_run
+from pipelines.report_private import public_safetensors
+from pipelines.report_run import LORA, RunFiles, read_run, read_vlm_run
+from pipelines.vlm_export import export_vlm
 
 KINDS = ("diffusers", "comfyui", "kohya", "merged")
 FOLDER = "export"
-ABOUT = "mmpo.json"
 SUFFIX = ".safetensors"
 
 
 def export_run(folder: Path, kind: str, output: Path | None = None) -> Path:
-    """Writes the weights of a run in another tool's form, and returns the file or the pipeline's folder.
+    """Writes the weights of a run in another tool's form, and returns the file or the folder.
 
     Args:
         folder: of a finished run.
-        kind: one of `KINDS`. After a full fine-tune diffusers and merged are both the whole pipeline.
+        kind: one of `KINDS`, or of a vision-language model's run of `VLM_KINDS`. After a full fine-tune diffusers and
+            merged are both the whole pipeline.
         output: a folder, or a file *.safetensors for a LoRA; default: RUN/export/KIND.
     Raises:
         ValueError: no such kind, no finished run, a form that these weights do not have, or a place that is taken.
     """
+    answers = read_vlm_run(folder)
+    if answers is not None:
+        return export_vlm(answers, kind, output)
     if kind not in KINDS:
         near = nearest(kind, KINDS)
         hint = f"; did you mean '{near}'?" if near else ""
@@ -49,9 +51,9 @@ def export_run(folder: Path, kind: str, output: Path | None = None) -> Path:
     place = _place(run, kind, output, pipeline=full or kind == "merged")
     known = known_paths(run)
     if full:
-        return _write_pipeline(place, known, lambda partial: _copy(weights, partial))
+        return write_folder(place, known, lambda partial: copy_folder(weights, partial))
     if kind == "merged":
-        return _write_pipeline(place, known, lambda partial: _merge(run, partial))
+        return write_folder(place, known, lambda partial: _merge(run, partial))
     write_bytes(place, public_safetensors(_lora_bytes(run, weights, kind, place.stem), known))
     return place
 
@@ -69,8 +71,7 @@ def _place(run: RunFiles, kind: str, output: Path | None, *, pipeline: bool) -> 
     resolved = place.resolve()
     if run.weights is not None and (resolved == run.weights.resolve() or run.weights.resolve() in resolved.parents):
         raise ValueError(f"export --output {place}: these are the run's own weights; name another place")
-    ours = (place / ABOUT).is_file() or not place.exists() or (place.is_dir() and not any(place.iterdir()))
-    if pipeline and not ours:
+    if pipeline and not is_free(place):
         raise ValueError(f"export --output {place}: something else is there already; name a new or an empty folder")
     if not pipeline and place.is_dir():
         raise ValueError(f"export --output {place}: it is a folder, and a file of that name was to be written")
@@ -117,10 +118,6 @@ def _merge(run: RunFiles, partial: Path) -> None:
     (partial / ABOUT).write_text(json.dumps(_about(run)))
 
 
-def _copy(pipeline: Path, partial: Path) -> None:
-    shutil.copytree(pipeline, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
-
-
 def _about(run: RunFiles) -> dict[str, Any]:
     """What the header of the run's LoRA says."""
     from safetensors import safe_open
@@ -128,15 +125,3 @@ def _about(run: RunFiles) -> dict[str, Any]:
     assert run.weights is not None
     with safe_open(run.weights, framework="pt") as opened:
         return json.loads((opened.metadata() or {}).get("mmpo", "{}"))
-
-
-def _write_pipeline(place: Path, known: Known, fill: Callable[[Path], None]) -> Path:
-    """A pipeline's folder with no path of this machine in its configs; whole, or as it was before."""
-    with replace_folder(place) as partial:
-        fill(partial)
-        for file in partial.rglob("*.json"):
-            if file.name.endswith(CONFIGS):
-                file.write_bytes(public_config(file.read_bytes(), known))
-        about = {**json.loads((partial / ABOUT).read_text(encoding="utf-8")), "mmpo": __version__}
-        (partial / ABOUT).write_text(json.dumps(public(about, known), indent=2, sort_keys=True) + "\n")
-    return place

@@ -20,7 +20,8 @@ from mmpo.records import Prompt
 from pipelines.export_lora import LoadedLora, apply_lora, export_deltas, load_export
 from pipelines.export_verify import Check, dumped
 from pipelines.generate import Job, sample_latents
-from pipelines.report_run import RunFiles, read_run
+from pipelines.report_run import RunFiles, read_run, read_vlm_run
+from pipelines.vlm_export_check import check_vlm_export
 
 WEIGHTS = 1e-5
 """Largest ‖Δ of the export − Δ of the run‖ / ‖Δ of the run‖ of a module; float32 rounds at 6e-8."""
@@ -188,7 +189,11 @@ def main(folder: str, kind: str, place: str, answer: str) -> None:
     import json
 
     try:
-        said = dumped(check_export(Path(folder), kind, Path(place)))
+        answers = read_vlm_run(Path(folder))
+        if answers is not None:
+            said = dumped(check_vlm_export(answers, kind, Path(place)))
+        else:
+            said = dumped(check_export(Path(folder), kind, Path(place)))
     except ValueError as error:
         said = json.dumps(str(error))
     write_bytes(Path(answer), said.encode())

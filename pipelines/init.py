@@ -13,9 +13,12 @@ from mmpo.recipe import Recipe
 from mmpo.recipe_comments import EDIT, commented
 from mmpo.recipe_files import COMMANDS, parse_yaml, shipped_recipes, validate
 from mmpo.suggest import one_of
+from mmpo.vlm_recipe import VlmRecipe
 from pipelines.presets import ESTIMATE, PRESETS, Preset, apply_preset, preset_for
 
 DEFAULT = "diffusion_dpo"
+WHOSE = {Recipe: " for image models", VlmRecipe: " for vision-language models"}
+"""What two kinds of recipes of one command are told apart by."""
 
 
 def init(
@@ -80,7 +83,7 @@ def _as_it_is(name: str, kind: Any, output: str | Path | None, force: bool) -> l
 def list_lines() -> Iterator[str]:
     """The shipped recipes by command, and the presets, a line each."""
     for kind, command in COMMANDS.items():
-        yield f"recipes of {command}"
+        yield f"recipes of {command}{WHOSE.get(kind, '')}"
         for name, path in shipped_recipes(kind).items():
             mark = " (the default)" if name == DEFAULT else ""
             yield f"  {name:<28} {_comment(path.read_text(encoding='utf-8'))[0]}{mark}"

@@ -14,7 +14,7 @@ from mmpo.files import write_bytes
 from pipelines.report_places import BUILT_IN, base_is_local, known_paths, public_recipe
 from pipelines.report_private import last_part, public_text
 from pipelines.report_push import check_name, upload
-from pipelines.report_run import GRID, RunFiles, read_run
+from pipelines.report_run import GRID, RunData, RunFiles, read_run
 from pipelines.report_usage import hub_name, single, usage
 from pipelines.report_words import cell, interval, method_title, number, outcome, percent, signed, unit
 
@@ -37,7 +37,7 @@ def write_model_card(folder: Path) -> Path:
     return folder / CARD
 
 
-def own_card(run: RunFiles) -> str | None:
+def own_card(run: RunData[Any]) -> str | None:
     """The README.md of a run that somebody wrote or made their own by deleting our mark, or None."""
     file = run.folder / CARD
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else MARK
@@ -127,7 +127,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def shown_base(run: RunFiles) -> str:
+def shown_base(run: RunData[Any]) -> str:
     """The base as others may read it: its name on the hub, or the last part of its path."""
     path = run.recipe.model.path
     return hub_name(run) or (path if path.startswith(BUILT_IN) and not base_is_local(run) else last_part(path))

@@ -6,17 +6,19 @@ import math
 import shlex
 from pathlib import Path
 
-from mmpo.citations import CITATIONS, bibtex, papers_used
+from mmpo.citations import papers_used
 from mmpo.files import write_bytes
 from pipelines.charts import interval_bar
 from pipelines.model_card import write_model_card
-from pipelines.page import Html, page, table, text
+from pipelines.page import Html, table, text
 from pipelines.report_charts import HEALTHY, curves
 from pipelines.report_numbers import Point
+from pipelines.report_parts import absent, assembled, citation_list, code, headline, origin, recipe_of, warnings_of
 from pipelines.report_pictures import along_training, base_and_tuned
 from pipelines.report_rounds import ROUNDS_HELP, validated
-from pipelines.report_run import LORA, PIPELINE, RunFiles, read_run
+from pipelines.report_run import LORA, PIPELINE, RunFiles, read_run, read_vlm_run
 from pipelines.report_usage import usage
+from pipelines.report_vlm import vlm_next_command, vlm_report
 from pipelines.report_words import (
     cell,
     compact,
@@ -26,7 +28,6 @@ from pipelines.report_words import (
     main_measure,
     method_title,
     missing,
-    not_finite,
     number,
     outcome,
     percent,
@@ -34,6 +35,7 @@ from pipelines.report_words import (
     unit,
     verdict,
 )
+from pipelines.vlm_card import write_vlm_card
 
 REPORT = "report.html"
 PROMPT = "a red circle above a blue square"
@@ -45,6 +47,12 @@ def write_report(folder: Path) -> Path:
     Raises:
         ValueError: it is no run's folder.
     """
+    answers = read_vlm_run(folder)
+    if answers is not None:
+        write_bytes(folder / REPORT, vlm_report(answers).encode())
+        if answers.weights is not None:
+            write_vlm_card(folder)
+        return folder / REPORT
     run = read_run(folder)
     write_bytes(folder / REPORT, report(run).encode())
     if run.weights is not None:
@@ -60,6 +68,9 @@ def next_command(run: Path) -> str:
     Raises:
         ValueError: it is no run's folder.
     """
+    answers = read_vlm_run(run)
+    if answers is not None:
+        return vlm_next_command(answers)
     files = read_run(run)
     folder, section = shlex.quote(str(run)), files.recipe.evaluation
     if files.summary is None or files.weights is None:
@@ -79,30 +90,20 @@ def report(run: RunFiles) -> str:
         ("along", "Along training", along_training(run, faults)),
         ("curves", "Curves", _curves(run)),
         ("use", "Using the weights", _use(run)),
-        ("recipe", "Recipe", f"<details open><summary>recipe.yaml</summary>{_code(run.recipe_text)}</details>"),
-        ("origin", "Data, weights and versions", _origin(run)),
+        ("recipe", "Recipe", recipe_of(run)),
+        ("origin", "Data, weights and versions", origin(run, data_name(run.recipe))),
         ("cite", "Citations", _citations(run)),
     ]
-    shown = [section for section in sections if section[2]]
-    links = "".join(f'<a href="#{name}">{text(title.split(":")[0])}</a>' for name, title, _ in shown)
-    body = "\n".join(
-        f'<section id="{name}"><h2>{text(title)}</h2>{content}</section>' for name, title, content in shown
-    )
-    head = [_headline(run), _warnings(run), _missing(run, faults), f"<nav>{links}</nav>"]
-    return page(f"{run.folder.resolve().name}: mmpo report", "\n".join([*head, body]))
+    head = [_headline(run), warnings_of(run), absent(missing(run), faults)]
+    return assembled(run, head, sections)
 
 
 def _headline(run: RunFiles) -> str:
-    kind, sentence = outcome(run)
     recipe = run.recipe
-    again = f"<p>{text(_evaluated_anyway(run))}</p>" if run.stopped and main_measure(run.evaluation) else ""
-    facts = [(name, value) for name, value in _facts(run) if value]
-    tiles = "".join(f"<div><b>{text(value)}</b><span>{text(name)}</span></div>" for name, value in facts)
-    return (
-        f"<h1>{text(method_title(recipe))} on {text(recipe.model.path)}</h1>"
-        f'<p class="soft">{text(cell(recipe))} · {text(run.folder.resolve().name)}</p>'
-        f'<p class="verdict {kind}">{text(sentence)}</p>{again}<div class="facts">{tiles}</div>'
-    )
+    kind, sentence = outcome(run)
+    again = f" {_evaluated_anyway(run)}" if run.stopped and main_measure(run.evaluation) else ""
+    title = f"{method_title(recipe)} on {recipe.model.path}"
+    return headline(run, title, cell(recipe), (kind, sentence + again), _facts(run))
 
 
 def _evaluated_anyway(run: RunFiles) -> str:
@@ -137,22 +138,6 @@ def _error(run: RunFiles, last: Point) -> str:
     return (
         f"{100 * last[1] / own:+.1f} %".replace("-", "−") if own and math.isfinite(last[1] / own) else compact(last[1])
     )
-
-
-def _warnings(run: RunFiles) -> str:
-    said = [*not_finite(run), *((run.summary or {}).get("warnings") or [])]
-    if not said:
-        return ""
-    items = "".join(f"<li>{text(sentence)}</li>" for sentence in said[:10])
-    more = f"<li>and {len(said) - 10} more, in train.json</li>" if len(said) > 10 else ""
-    return f"<details open><summary>Warnings while training ({len(said)})</summary><ul>{items}{more}</ul></details>"
-
-
-def _missing(run: RunFiles, faults: list[str]) -> str:
-    items = [f"{text(what)}: <code>{text(command)}</code>" for what, command in missing(run)]
-    items += [text(fault) for fault in faults]
-    rows = "".join(f"<li>{item}</li>" for item in items)
-    return f"<details open><summary>What is not here</summary><ul>{rows}</ul></details>" if items else ""
 
 
 def _samples(run: RunFiles, faults: list[str]) -> str:
@@ -212,33 +197,9 @@ def _use(run: RunFiles) -> str:
         return ""
     folder = run.folder if run.weights.name == LORA else run.folder / PIPELINE
     prompt = next(iter(run.prompts()), PROMPT)
-    return _code(usage(run, prompt, base=None, weights=str(folder)))
-
-
-def _origin(run: RunFiles) -> str:
-    summary, evaluation = run.summary or {}, run.evaluation or {}
-    recipe = run.recipe
-    rows: list[tuple[str, object]] = [("data", data_name(recipe)), ("base", recipe.model.path)]
-    rows += [(f"hash of {name}", value) for name, value in (summary.get("identity") or {}).items()]
-    rows += [("hash of the trained weights", summary["weights"])] if "weights" in summary else []
-    rows += [(f"hash of {name} at evaluation", value) for name, value in (evaluation.get("weights") or {}).items()]
-    rows += [("weights are of step", summary["weights_step"])] if "weights_step" in summary else []
-    rows += [("device", f"{summary['processes']} × {summary['device']}")] if "device" in summary else []
-    rows += [(f"version of {name}", version) for name, version in (summary.get("versions") or {}).items()]
-    return table([], [(name, Html(f"<code>{text(value)}</code>")) for name, value in rows])
+    return code(usage(run, prompt, base=None, weights=str(folder)))
 
 
 def _citations(run: RunFiles) -> str:
-    papers = papers_used([part.loss for part in run.recipe.method.parts], lora=run.recipe.model.lora is not None)
-    if not papers:
-        return ""
-    items = "".join(
-        f'<li>{text(CITATIONS[paper].byline)}<a href="https://arxiv.org/abs/{text(paper)}" '
-        f'rel="noreferrer">{text(CITATIONS[paper].title)}</a>, {CITATIONS[paper].year}</li>'
-        for paper in papers
-    )
-    return f"<ul>{items}</ul><details><summary>BibTeX</summary>{_code(bibtex(papers))}</details>"
-
-
-def _code(source: str) -> str:
-    return f"<pre><code>{text(source)}</code></pre>"
+    losses = [part.loss for part in run.recipe.method.parts]
+    return citation_list(papers_used(losses, lora=run.recipe.model.lora is not None))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from pipelines.charts import Axis, Line, chart
 from pipelines.report_numbers import Point, running_mean
 from pipelines.report_rounds import round_curves
-from pipelines.report_run import RunFiles
+from pipelines.report_run import RunData, RunFiles
 
 SMOOTHED_FROM = 30
 BAND = "eval/accuracy@t["
@@ -27,12 +28,13 @@ def curves(run: RunFiles) -> str:
     """Charts of everything that metrics.jsonl holds, as HTML; "" where it holds nothing to draw."""
     stopped = (run.summary or {}).get("weights_step")
     mark = (float(stopped), 0.0) if stopped is not None and run.stopped else None
-    main = [_accuracy(run, mark), _errors(run, mark), *round_curves(run, mark), *_training(run, mark)]
+    main = [accuracy_chart(run, mark), _errors(run, mark), *round_curves(run, mark), *_training(run, mark)]
     shown = "".join(main)
     return f'<div class="charts">{shown}</div>{_bands(run)}' if shown else ""
 
 
-def _accuracy(run: RunFiles, mark: Point | None) -> str:
+def accuracy_chart(run: RunData[Any], mark: Point | None) -> str:
+    """Held-out accuracy with its interval."""
     points = run.series("eval/accuracy")
     low, high = dict(run.series("eval/accuracy_low")), dict(run.series("eval/accuracy_high"))
     band = [(x, low[x], high[x]) for x, _ in points if x in low and x in high]
@@ -51,22 +53,22 @@ def _errors(run: RunFiles, mark: Point | None) -> str:
 
 
 def _training(run: RunFiles, mark: Point | None) -> list[str]:
-    rewards = [_smooth(run, "rewards/chosen", "chosen", 1), _smooth(run, "rewards/rejected", "rejected", 2)]
+    rewards = [smooth(run, "rewards/chosen", "chosen", 1), smooth(run, "rewards/rejected", "rejected", 2)]
     rewards = [replace(line, raw=()) for line in rewards]  # two clouds over each other hide both lines
     coin, zero = Axis(level=0.5, level_name="a coin"), Axis(level=0.0)
     return [
-        chart("Loss", [_smooth(run, "loss", "Loss")], mark=mark),
-        chart("Training accuracy", [_smooth(run, "rewards/accuracies", "Training accuracy")], axis=coin, mark=mark),
-        chart("Margin of implied rewards", [_smooth(run, "rewards/margins", "Margin of implied rewards")], axis=zero),
+        chart("Loss", [smooth(run, "loss", "Loss")], mark=mark),
+        chart("Training accuracy", [smooth(run, "rewards/accuracies", "Training accuracy")], axis=coin, mark=mark),
+        chart("Margin of implied rewards", [smooth(run, "rewards/margins", "Margin of implied rewards")], axis=zero),
         chart("Implied rewards", rewards, axis=zero, mark=mark),
         chart(
             "Gradient norm before clipping",
-            [_smooth(run, "grad_norm", "Gradient norm before clipping")],
+            [smooth(run, "grad_norm", "Gradient norm before clipping")],
             axis=Axis(log=True),
             mark=mark,
         ),
         chart("Learning rate", [Line("Learning rate", run.series("learning_rate"))], axis=Axis(low=0.0)),
-        chart("Pairs per second", [_smooth(run, "pairs_per_second", "Pairs per second")], axis=Axis(low=0.0)),
+        chart("Pairs per second", [smooth(run, "pairs_per_second", "Pairs per second")], axis=Axis(low=0.0)),
     ]
 
 
@@ -83,7 +85,7 @@ def _bands(run: RunFiles) -> str:
     return f'<div class="charts small">{"".join(charts)}</div>' if any(charts) else ""
 
 
-def _smooth(run: RunFiles, metric: str, name: str, color: int = 1) -> Line:
+def smooth(run: RunData[Any], metric: str, name: str, color: int = 1) -> Line:
     """A noisy metric as its running mean, with the raw line behind it; short ones as they are."""
     points = run.series(metric)
     if len(points) < SMOOTHED_FROM:

@@ -9,18 +9,20 @@ from typing import Any
 
 from mmpo.data.source_paths import has_suffix
 from mmpo.recipe import Recipe, RewardSpec
-from mmpo.recipe_files import dump, validate
+from mmpo.recipe_files import dump, validate_as
+from mmpo.vlm_recipe import VlmRecipe
 from pipelines.report_private import Known, is_local, last_part, public
-from pipelines.report_run import RunFiles
+from pipelines.report_run import RunData
 
 BUILT_IN = "shapes/"
 SINGLE = (".safetensors", ".ckpt")
 ON_THIS_MACHINE = ("folder", "file", "single file", "pipeline")
 """What train.json calls a base that was no name on the hub; what ships with mmpo is a folder too."""
 Key = tuple[str | int, ...]
+AnyRun = RunData[Any]
 
 
-def base_is_local(run: RunFiles) -> bool:
+def base_is_local(run: AnyRun) -> bool:
     """Whether model.path is a place of this machine: as train.json says, and in a run without that, by its look."""
     path, source = run.recipe.model.path, (run.summary or {}).get("base_source")
     if _built_in(run, path):
@@ -35,16 +37,16 @@ def looks_local(path: str) -> bool:
     return is_local(path) or path.count("/") > 1 or has_suffix(path) or Path(path).suffix in (*SINGLE, ".txt")
 
 
-def public_recipe(run: RunFiles) -> str:
+def public_recipe(run: AnyRun) -> str:
     """The run's recipe as YAML, without this machine's paths."""
     tree = public(run.recipe.model_dump(mode="json"))
     for key, value in _places(run):
         if key:
             _put(tree, key, last_part(value))
-    return dump(validate(tree))
+    return dump(validate_as(type(run.recipe), tree, "recipe"))
 
 
-def known_paths(run: RunFiles) -> Known:
+def known_paths(run: AnyRun) -> Known:
     """The places of a run as texts may write them, relative or absolute, and what stands for each; the longest first.
 
     The home becomes `~` and the working folder `.`, so that what stands behind them is still seen to be a path.
@@ -63,15 +65,18 @@ def known_paths(run: RunFiles) -> Known:
                 place = folder / Path(value).expanduser()
             found |= dict.fromkeys(_spellings(place), last_part(value))
     found |= dict.fromkeys([str(run.folder), *_spellings(run.folder)], run.folder.resolve().name)
-    hub = {name for name in (run.recipe.model.path, run.recipe.data.path, run.recipe.push_to_hub) if name}
+    hub = {name for name in (run.recipe.model.path, run.recipe.data.path, _repository(run)) if name}
     hub -= {value for _, value in _places(run)}
     kept = [(path, name) for path, name in found.items() if path not in hub and path != name and len(path) > 1]
     return sorted((pair for pair in kept if "/" in pair[0] or "\\" in pair[0]), key=lambda pair: -len(pair[0]))
 
 
-def _places(run: RunFiles) -> Iterator[tuple[Key, str]]:
+def _places(run: AnyRun) -> Iterator[tuple[Key, str]]:
     """(key, value) of the recipe's values that are places of this machine; the key is empty for one of another file."""
     recipe = run.recipe
+    if isinstance(recipe, VlmRecipe):
+        yield from _vlm_places(run, recipe)
+        return
     data, lora, previews = recipe.data, recipe.model.lora, recipe.evaluation.previews
     if base_is_local(run):
         yield ("model", "path"), recipe.model.path
@@ -101,6 +106,21 @@ def _places(run: RunFiles) -> Iterator[tuple[Key, str]]:
             yield key, value
 
 
+def _vlm_places(run: AnyRun, recipe: VlmRecipe) -> Iterator[tuple[Key, str]]:
+    yield ("output",), recipe.output
+    if base_is_local(run):
+        yield ("model", "path"), recipe.model.path
+    for name in ("path", "image_root"):
+        value = getattr(recipe.data, name)
+        if value is not None and _is_place(run, value):
+            yield ("data", name), value
+
+
+def _repository(run: AnyRun) -> str | None:
+    """The name on the hub that a recipe wants pushed to."""
+    return getattr(run.recipe, "push_to_hub", None)
+
+
 def _options(recipe: Recipe) -> Iterator[tuple[Key, Any]]:
     """The options of all rewards."""
     validation, rollout = recipe.evaluation.validation, recipe.rollout
@@ -123,22 +143,22 @@ def _put(tree: Any, key: Key, value: str) -> None:
     tree[last] = value
 
 
-def _is_place(run: RunFiles, value: str) -> bool:
+def _is_place(run: AnyRun, value: str) -> bool:
     return not _built_in(run, value) and (looks_local(value) or _exists(run, value))
 
 
-def _built_in(run: RunFiles, value: str) -> bool:
+def _built_in(run: AnyRun, value: str) -> bool:
     """Whether a value is of the built-in world: shapes/NAME, and no such place here."""
     return value.startswith(BUILT_IN) and value.count("/") == 1 and not _exists(run, value)
 
 
-def _exists(run: RunFiles, value: str) -> bool:
+def _exists(run: AnyRun, value: str) -> bool:
     with suppress(OSError, ValueError, RuntimeError):  # too long for a path, or no path at all
         return any((folder / Path(value).expanduser()).exists() for folder in _working_folders(run))
     return False
 
 
-def _working_folders(run: RunFiles) -> list[Path]:
+def _working_folders(run: AnyRun) -> list[Path]:
     """Where we are, and where the run was started: above its relative `output`."""
     folders, folder = [Path.cwd()], run.folder.resolve()
     parts = Path(run.recipe.output).parts

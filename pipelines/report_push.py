@@ -111,25 +111,27 @@ def public_files(run: RunFiles, card: str) -> Iterator[tuple[str, bytes | Path]]
     if weights.is_file():
         yield LORA, public_safetensors(weights.read_bytes(), known)
     else:
-        yield from _pipeline_files(weights, known)
+        yield from folder_files(weights, known)
     yield RECIPE, public_recipe(run).encode()
-    yield SUMMARY, _json(run.summary, known)
+    yield SUMMARY, public_json(run.summary, known)
     if run.evaluation is not None:
-        yield RESULT, _json(run.evaluation, known)
+        yield RESULT, public_json(run.evaluation, known)
     if run.grid is not None:
         yield GRID, run.grid
 
 
-def _pipeline_files(folder: Path, known: Known) -> Iterator[tuple[str, bytes | Path]]:
+def folder_files(folder: Path, known: Known) -> Iterator[tuple[str, bytes | Path]]:
+    """(place in the repository, content) of a folder of weights, whose configs name no path of this machine."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         place = file.relative_to(folder).as_posix()
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
             continue
         if file.name == "mmpo.json":
-            yield place, _json(json.loads(file.read_text(encoding="utf-8")), known)
+            yield place, public_json(json.loads(file.read_text(encoding="utf-8")), known)
         else:
             yield place, public_config(file.read_bytes(), known) if file.name.endswith(CONFIGS) else file
 
 
-def _json(value: Any, known: Known) -> bytes:
+def public_json(value: Any, known: Known) -> bytes:
+    """JSON in which no string holds a path of this machine."""
     return (json.dumps(public(value, known), indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

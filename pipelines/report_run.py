@@ -6,23 +6,26 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mmpo.recipe import Recipe
-from mmpo.recipe_files import load_recipe
+from mmpo.recipe_files import load_recipe, load_training
 from mmpo.training.folders import list_checkpoints
 from mmpo.training.metrics import read_metrics
+from mmpo.vlm_recipe import VlmRecipe
 from pipelines.report_numbers import Point
 
 # Their writers import torch and diffusers, which a report does not need; tests hold these names to theirs.
 RECIPE, SUMMARY, RESULT, GRID = "recipe.yaml", "train.json", "evaluation.json", "evaluation.png"
 LORA, PIPELINE = "pytorch_lora_weights.safetensors", "pipeline"
+ADAPTER, MODEL, ANSWERS = "adapter", "model", "answers.json"
 SAMPLES, ABOUT = "samples", "previews.json"
+R = TypeVar("R", bound=Recipe | VlmRecipe)
 
 
 @dataclass(frozen=True)
-class RunFiles:
-    """One run.
+class RunData(Generic[R]):
+    """One run, of images (`RunFiles`) or of answers (`VlmRun`).
 
     Args:
         folder: where it is.
@@ -38,7 +41,7 @@ class RunFiles:
     """
 
     folder: Path
-    recipe: Recipe
+    recipe: R
     recipe_text: str
     lines: list[dict[str, Any]]
     summary: dict[str, Any] | None
@@ -62,8 +65,9 @@ class RunFiles:
 
     @property
     def weights(self) -> Path | None:
-        """The trained weights, or None where there are none yet: the LoRA's file, or the pipeline's folder."""
-        place = self.folder / (LORA if self.recipe.model.lora is not None else PIPELINE)
+        """The trained weights, or None where there are none yet: the LoRA's file or folder, or the model's folder."""
+        names = (ADAPTER, MODEL) if isinstance(self.recipe, VlmRecipe) else (LORA, PIPELINE)
+        place = self.folder / names[self.recipe.model.lora is None]
         return place if place.exists() else None
 
     @property
@@ -82,21 +86,48 @@ class RunFiles:
         return [str(prompt) for prompt in [*grid.get("prompts", []), *(self.previews or {}).get("prompts", [])]]
 
 
+RunFiles = RunData[Recipe]
+VlmRun = RunData[VlmRecipe]
+
+
 def read_run(folder: Path) -> RunFiles:
     """Reads a run's folder.
 
     Raises:
+        ValueError: it is no run's folder, or one of answers; says what to do.
+    """
+    check_run(folder)
+    return _read(folder, load_recipe(str(folder / RECIPE)))
+
+
+def read_vlm_run(folder: Path) -> VlmRun | None:
+    """Reads the folder of a vision-language model's run; None where it is a run of images.
+
+    Raises:
         ValueError: it is no run's folder; says what to do.
+    """
+    check_run(folder)
+    recipe = load_training(str(folder / RECIPE))
+    return _read(folder, recipe) if isinstance(recipe, VlmRecipe) else None
+
+
+def check_run(folder: Path) -> None:
+    """Refuses what is no run's folder.
+
+    Raises:
+        ValueError: says what to do.
     """
     if not (folder / RECIPE).is_file():
         what = "no such folder" if not folder.is_dir() else f"not a run's folder ({RECIPE} is missing)"
         raise ValueError(f"{folder}: {what}; give the output folder of `mmpo train` or `mmpo demo`")
+
+
+def _read(folder: Path, recipe: R) -> RunData[R]:
     faults: list[str] = []
-    recipe = load_recipe(str(folder / RECIPE))
     lines = [line for line in read_metrics(folder) if isinstance(line, dict) and "step" in line]
     checkpoints = list_checkpoints(folder)
     summary = _json(folder / SUMMARY, faults)
-    return RunFiles(
+    return RunData(
         folder=folder,
         recipe=recipe,
         recipe_text=(folder / RECIPE).read_text(encoding="utf-8"),

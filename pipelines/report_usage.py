@@ -11,13 +11,13 @@ from typing import Any
 
 from mmpo.recipe import Model
 from pipelines.report_places import BUILT_IN, base_is_local
-from pipelines.report_run import LORA, PIPELINE, RunFiles
+from pipelines.report_run import LORA, PIPELINE, RunData, RunFiles
 
 INDEX = "model_index.json"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def hub_name(run: RunFiles) -> str | None:
+def hub_name(run: RunData[Any]) -> str | None:
     """The base's name on the hub, or None where it is, or may be, a local path or built in.
 
     train.json says where the base came from; in a run without that, a path that is not here now is taken for a name.

@@ -9,7 +9,7 @@ from typing import Any
 from mmpo.citations import DIFFUSION_DPO, papers_of
 from mmpo.recipe import Recipe, Term
 from pipelines.report_numbers import raised
-from pipelines.report_run import RunFiles
+from pipelines.report_run import RunData, RunFiles
 
 
 def method_title(recipe: Recipe) -> str:
@@ -140,7 +140,7 @@ def missing(run: RunFiles) -> list[tuple[str, str]]:
     return found
 
 
-def not_finite(run: RunFiles) -> list[str]:
+def not_finite(run: RunData[Any]) -> list[str]:
     """A sentence for the loss and for the held-out evaluation, where it was not a finite number at some step."""
     sentences = []
     for metric, name in (("loss", "the loss"), ("eval/accuracy", "the held-out accuracy")):

@@ -22,6 +22,23 @@ def evaluation_lines(result: Mapping[str, Any]) -> Iterator[str]:
     yield from category_lines(result.get("categories", {}))
 
 
+def answer_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """The same of a vision-language model's answers, whose measures have no win rate; what only describes is marked."""
+    held_out, weights = result["held_out"], result["weights"]
+    asked = [f"the test of hallucination {result['questions']}"] if result["questions"] else []
+    asked += [f"{held_out['pairs']:,} held-out rows of {held_out['data']}"] if held_out else []
+    yield f"{' and '.join(asked)}; greedy answers; intervals over scenes and questions"
+    width = max(map(len, result["measures"]))
+    yield f"{'measure':<{width}} {'base':>8} {'tuned':>8} {'difference':>11}  {'95 % interval':<20} better"
+    for name, row in result["measures"].items():
+        better = {True: "higher", False: "lower", None: "–"}[row["higher_is_better"]]
+        shown = [f"{row[key]:{sign}.3f}" for key, sign in (("base", ""), ("tuned", ""), ("difference", "+"))]
+        interval = "–" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
+        yield f"{name:<{width}} {shown[0]:>8} {shown[1]:>8} {shown[2]:>11}  {interval:<20} {better}"
+    if weights["base in training"] not in (None, weights["base"]):
+        yield "note: the base's weights are not those that training began from"
+
+
 def measure_lines(measures: Measures, title: str = "measure") -> Iterator[str]:
     """A head, and a line for each measure."""
     width = max(WIDTH, *map(len, [title, *measures]))

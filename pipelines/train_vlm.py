@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmpo.files import write_bytes, write_json
+from mmpo.models.checkpoint import resolve
 from mmpo.models.loading import weights_hash
 from mmpo.models.vlm_saving import save_vlm
 from mmpo.recipe_files import dump
@@ -19,9 +20,8 @@ from mmpo.training.trackers import check_trackers
 from mmpo.vlm_recipe import VlmRecipe
 from pipelines.build import build_accelerator
 from pipelines.build_vlm import build_vlm_run
-
-SUMMARY, RECIPE, CARD = "train.json", "recipe.yaml", "README.md"
-ADAPTER, MODEL = "adapter", "model"
+from pipelines.report_run import ADAPTER, MODEL, RECIPE, SUMMARY
+from pipelines.vlm_card import write_vlm_card
 
 
 def train_vlm(recipe: VlmRecipe, *, resume: bool = False) -> Path:
@@ -54,7 +54,7 @@ def train_vlm(recipe: VlmRecipe, *, resume: bool = False) -> Path:
     if accelerator.is_main_process:
         place = save_vlm(folder / (ADAPTER if recipe.model.lora else MODEL), vlm, about(run, outcome))
         write_json(folder / SUMMARY, summary(run, outcome))
-        write_bytes(folder / CARD, card(recipe, outcome).encode())
+        write_vlm_card(folder)
         say(f"weights: {place}")
     accelerator.wait_for_everyone()
     accelerator.end_training()
@@ -80,37 +80,13 @@ def summary(run: Run, outcome: Outcome) -> dict[str, Any]:
     packages = ("mmpo", "torch", "transformers", "accelerate", "peft")
     return {
         **finished(outcome),
+        "base_source": "folder" if Path(resolve(run.recipe.model.path)).exists() else "hub",
         "identity": dict(run.identity),
         "weights": weights_hash(run.policy),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
         "processes": run.accelerator.num_processes,
         "device": run.accelerator.device.type,
     }
-
-
-def card(recipe: VlmRecipe, outcome: Outcome) -> str:
-    """A model card: what was trained on what, and how to load it."""
-    head = "---\nlibrary_name: peft\ntags: [mmpo, vision-language, preference-alignment]\n---\n"
-    load = ["from transformers import AutoModelForImageTextToText", ""]
-    if recipe.model.lora is None:
-        load += [f'model = AutoModelForImageTextToText.from_pretrained("{MODEL}")']
-    else:
-        load += [
-            "from peft import PeftModel",
-            f'base = AutoModelForImageTextToText.from_pretrained("{recipe.model.path}")',
-            f'model = PeftModel.from_pretrained(base, "{ADAPTER}")',
-        ]
-    lines = [
-        f"# {recipe.method.name} on {recipe.model.path}",
-        "",
-        f"Trained by mmpo for {outcome.weights_step} steps of {recipe.train.batch_size} pairs of {recipe.data.path}; "
-        "recipe.yaml says how, train.json how it ended.",
-        "",
-        "```python",
-        *load,
-        "```",
-    ]
-    return head + "\n".join(lines) + "\n"
 
 
 def describe_vlm(recipe: VlmRecipe) -> Iterator[str]:

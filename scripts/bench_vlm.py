@@ -1,6 +1,6 @@
 """DPO of a vision-language model: tokens per second and peak memory of mmpo's step and of TRL's DPOTrainer.
 
-    python scripts/bench_vlm.py --trl-python ENV/bin/python           # an environment with pip install 'mmpo[bench]'
+    python scripts/bench_vlm.py --trl-python ENV/bin/python           # pip install -c constraints.txt 'mmpo[bench]'
     python scripts/bench_vlm.py --vocabularies 32000 --sides mmpo     # one side, one vocabulary
 
 The same random LLaVA (576 image tokens), the same rows in the same order, LoRA of the same rank on the language model's
@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -86,14 +87,46 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=4, help="the first is not counted")
     parser.add_argument("--letters", type=int, default=96, help="tokens of an answer")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
     for name in ("child", "folder"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     parser.add_argument("--vocabulary", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
+def line(found: dict[str, Any]) -> str:
+    """One run of one side."""
+    rates = " and ".join(f"{found['tokens'] / found[clock]:.0f}" for clock in ("busy", "wall"))
+    return (
+        f"{found['side']:5} vocabulary {found['vocabulary']:,}: {rates} tokens per second of the processor and of the "
+        f"clock ({found['tokens']:.0f} tokens, {found['busy']:.2f} and {found['wall']:.2f} s a step), peak "
+        f"{found['peak_mb']:.0f} MB ({found['peak_mb'] - found['loaded_mb']:+.0f} since loaded), first logp "
+        f"{found['logp']:.4f}, load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def ratio(runs: dict[str, list[dict[str, Any]]]) -> str:
+    """mmpo's median over TRL's: tokens a second by either clock, and memory, whole and since loaded."""
+
+    def middle(side: str, figure: Callable[[dict[str, Any]], float]) -> float:
+        return statistics.median(map(figure, runs[side]))
+
+    figures: dict[str, Callable[[dict[str, Any]], float]] = {
+        "tokens a second of the processor": lambda one: one["tokens"] / one["busy"],
+        "tokens a second of the clock": lambda one: one["tokens"] / one["wall"],
+        "peak": lambda one: one["peak_mb"],
+        "peak since loaded": lambda one: one["peak_mb"] - one["loaded_mb"],
+    }
+    parts = (
+        f"{name} {middle('mmpo', figure):.0f} / {middle('trl', figure):.0f} = "
+        f"{middle('mmpo', figure) / middle('trl', figure):.2f}"
+        for name, figure in figures.items()
+    )
+    return f"mmpo / TRL, vocabulary {runs['mmpo'][0]['vocabulary']:,}, medians: {', '.join(parts)}"
+
+
 def main() -> None:
-    """All sides and vocabularies in turn, and a table."""
+    """All vocabularies in turn, the sides alternating, the first of a repetition being the last of the one before."""
     given = parse()
     if given.child:
         child(given)
@@ -102,19 +135,15 @@ def main() -> None:
 
     print(f"{platform.machine()}, {given.threads} threads, load {os.getloadavg()[0]:.1f}, {vars(given)}")
     for vocabulary in given.vocabularies:
+        runs: dict[str, list[dict[str, Any]]] = {side: [] for side in given.sides}
         with tempfile.TemporaryDirectory() as place:
             folder = save_model(Path(place), vocabulary, width=given.width, layers=given.layers)
-            for side in given.sides:
-                found = one(given, side, vocabulary, folder)
-                extra = found["peak_mb"] - found["loaded_mb"]
-                rates = " and ".join(f"{found['tokens'] / found[clock]:.0f}" for clock in ("busy", "wall"))
-                print(
-                    f"{side:5} vocabulary {vocabulary:,}: {rates} tokens per second of the processor and of the clock "
-                    f"({found['tokens']:.0f} tokens, {found['busy']:.2f} and {found['wall']:.2f} s a step), peak "
-                    f"{found['peak_mb']:.0f} MB ({extra:+.0f} since loaded), first logp {found['logp']:.4f}, load "
-                    f"{os.getloadavg()[0]:.1f}",
-                    flush=True,
-                )
+            for repetition in range(given.repeats):
+                for side in given.sides[:: -1 if repetition % 2 else 1]:
+                    runs[side].append(one(given, side, vocabulary, folder))
+                    print(line(runs[side][-1]), flush=True)
+        if len(given.sides) > 1:
+            print(ratio(runs), flush=True)
 
 
 if __name__ == "__main__":

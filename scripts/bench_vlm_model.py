@@ -16,8 +16,10 @@ from mmpo.records import Prompt, content_id
 SIDE, PATCH = 336, 14
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'] | upper }}: {% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n"
-    "{% else %}{{ c['text'] }}{% endif %}{% endfor %} {% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+    "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{{ '</s>' if m['role'] == 'assistant' else ' ' }}{% endfor %}"
+    "{% if add_generation_prompt %}ASSISTANT: {% endif %}"
 )
+"""It ends answers itself: where a template does not, mmpo scores an end of text, and TRL whatever the template has."""
 WORDS = ("red", "blue", "green", "circle", "square", "above", "below", "small", "large", "left", "is", "a")
 QUESTION = "What is to be seen in this image?"
 

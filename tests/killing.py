@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +87,28 @@ def whole_run(recipe: dict[str, Any]) -> float:
     return time.monotonic() - began
 
 
+def wait_for_a_moment(child: int, folder: Path, again: bool, longest: float, rng: random.Random) -> None:
+    """A random moment: at most `longest` seconds from here or, with `again`, soon after the next checkpoint."""
+    if again:
+        known = list_checkpoints(folder)[-1:]
+        while list_checkpoints(folder)[-1:] == known and not os.waitid(
+            os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        ):
+            time.sleep(0.01)
+    time.sleep(rng.uniform(0.0 if again else 0.1, 0.2 if again else 1.0) * longest)
+
+
 def killed_run(recipe: dict[str, Any], kills: int, seconds: float, rng: random.Random) -> int:
-    """Trains with `kills` SIGKILLs at random moments; returns how many hit a running training."""
+    """Trains with `kills` SIGKILLs at random moments; returns how many hit a running training.
+
+    Every second one comes after a checkpoint, so that there is something to resume from however slow the start is.
+    """
     hits = 0
     while True:
         child = start(recipe)
         if hits < kills:
             # Kills are spread so that a resumed run has work left for the next one.
-            time.sleep(rng.uniform(0.1, 1.0) * seconds * 1.5 / (kills + 1))
+            wait_for_a_moment(child, Path(recipe["output"]), hits % 2 == 0, seconds * 1.5 / (kills + 1), rng)
             if os.waitpid(child, os.WNOHANG)[0] == 0:
                 os.kill(child, signal.SIGKILL)
                 os.waitpid(child, 0)
@@ -118,14 +133,14 @@ def same_end(first: Path, second: Path) -> bool:
     )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """One uninterrupted run, then killed ones until the asked number of kills hit."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kind", choices=("lora", "full", "reward", "d3po", "spo"), required=True)
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # a forked process cannot use its parent's thread pool
     if options.kind == "reward":
         make_clip(options.folder / "clip")
@@ -141,8 +156,15 @@ def main() -> None:
         hits += killed_run(recipe, min(3, options.kills - hits), seconds, rng)
         if not same_end(options.folder / "whole", options.folder / f"killed{attempt}"):
             sys.exit(f"{options.kind}: attempt {attempt} with seed {options.seed} ended with other weights")
+    logs = [file.read_text() for file in options.folder.glob("killed*.log")]
+    resumed = sum(text.count("resumed after step") for text in logs)
+    if options.kills and not resumed:
+        sys.exit(f"{options.kind}: no kill left a checkpoint, so nothing was resumed")
     steps = tree(options.kind, options.folder, "whole")["train"]["steps"]
-    print(f"{options.kind}: {hits} kills in {attempt} runs of {steps} steps, every end bit-identical")
+    print(
+        f"{options.kind}: {hits} kills in {attempt} runs of {steps} steps, {resumed} of them resumed, every end "
+        "bit-identical"
+    )
 
 
 if __name__ == "__main__":

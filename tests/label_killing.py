@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -70,7 +71,7 @@ def killed(folder: Path, name: str, kills: int, seconds: float, rng: random.Rand
         return hits
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """One uninterrupted call, then killed ones until the asked number of kills hit."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, required=True)
@@ -78,7 +79,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60)
     parser.add_argument("--clip", action="store_true", help="a tiny CLIP beside the rewards without weights")
     parser.add_argument("--folder", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # a forked process cannot use its parent's thread pool
     folder: Path = options.folder
     make_shapes(folder / "data", options.prompts)

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -164,14 +165,14 @@ def killed(folder: Path, name: str, seconds: dict[str, float], stages: list[str]
     return hits
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """One uninterrupted call, then killed ones until the asked number of kills hit, the stages in turn."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--prompts", type=int, default=40)
     parser.add_argument("--folder", type=Path, required=True)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     torch.set_num_threads(1)  # a forked process cannot use its parent's thread pool
     folder: Path = options.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)

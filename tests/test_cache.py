@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 
@@ -45,19 +44,19 @@ def test_a_cache_gives_back_what_was_added_before_and_after_a_flush(
     assert len(list(tmp_path.rglob("*.safetensors"))) == shards
 
 
+def print_sum_and_whether_mapped(folder: Path) -> None:
+    """What another process sees of the cache that `filled` made."""
+    cache = TensorCache(folder, "latents", {"vae": "1"})
+    print(cache.get("d")["mean"].double().sum().item())
+    maps = Path("/proc/self/maps")
+    print(not maps.exists() or str(cache.folder) in maps.read_text())
+
+
 def test_a_new_process_reads_the_cache_from_mapped_files(tmp_path: Path) -> None:
     cache, values = filled(tmp_path)
     cache.flush()
-    program = (
-        "import sys, pathlib\n"
-        "from mmpo.data.cache import TensorCache\n"
-        "cache = TensorCache(pathlib.Path(sys.argv[1]), 'latents', {'vae': '1'})\n"
-        "print(cache.get('d')['mean'].double().sum().item())\n"
-        "maps = pathlib.Path('/proc/self/maps')\n"
-        "print(not maps.exists() or str(cache.folder) in maps.read_text())\n"
-    )
-    output = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True)
-    total, mapped = output.stdout.split()
+    done = forks.call(print_sum_and_whether_mapped, tmp_path)
+    total, mapped = done.out.split()
     assert float(total) == values[3].double().sum().item()
     assert mapped == "True"
 

@@ -6,14 +6,15 @@ import json
 from pathlib import Path
 
 import command_line
+import forks
 import pytest
-from command_line import RECIPE, Main, Result, assert_refused, last_line, shell
+from command_line import RECIPE, Main, Result, assert_refused, last_line
 
 main, tiny_recipe = command_line.main, command_line.tiny_recipe
 
 
 def test_eval_of_a_folder_that_is_no_run_in_a_process_of_its_own(tmp_path: Path) -> None:
-    result = shell("eval", tmp_path)
+    result = Result(*forks.call(forks.mmpo, "eval", tmp_path))
     assert "Traceback" not in result.err
     assert_refused(Result(result.code, result.out, last_line(result.err)), str(tmp_path), "train.json is missing")
     assert "mmpo train" in result.err

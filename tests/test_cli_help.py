@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
 
 import command_line
 import pytest
@@ -30,13 +30,18 @@ def python(program: str, *arguments: object) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True, env=environment()).stdout
 
 
-@pytest.mark.parametrize("arguments", [("--help",), *((command, "--help") for command in COMMANDS)], ids=" ".join)
-def test_help(arguments: Sequence[str]) -> None:
-    result = shell(*arguments)
+def test_help_in_a_process_of_its_own() -> None:
+    result = shell("--help")
     assert (result.code, result.err) == (0, "")
-    assert f"Usage: mmpo {'' if len(arguments) == 1 else arguments[0]}".strip() in result.out
-    if len(arguments) == 1:
-        assert all(re.search(rf"^  {command} +\w", result.out, re.MULTILINE) for command in COMMANDS)
+    assert "Usage: mmpo" in result.out
+    assert all(re.search(rf"^  {command} +\w", result.out, re.MULTILINE) for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help(command: str, main: Main) -> None:
+    result = main(command, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert f"Usage: mmpo {command}" in result.out
 
 
 def test_version() -> None:
@@ -49,13 +54,13 @@ def test_no_arguments_show_the_help(main: Main) -> None:
 
 
 def test_help_takes_at_most_half_a_second() -> None:
-    assert least_seconds("--help") <= 0.5
+    assert least_seconds(0.5, "--help") <= 0.5
 
 
-def least_seconds(*arguments: object) -> float:
-    """Processor time, the best of three: wall time would measure what else this machine does."""
-    spent = []
-    for _ in range(3):
+def least_seconds(enough: float, *arguments: object) -> float:
+    """Processor time, the first of five tries that is `enough` or the best: the clock would measure this machine."""
+    spent: list[float] = []
+    while len(spent) < 5 and min(spent, default=math.inf) > enough:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert shell(*arguments).code == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -65,7 +70,7 @@ def least_seconds(*arguments: object) -> float:
 
 @pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
 def test_what_needs_no_torch_answers_in_a_second(arguments: list[str]) -> None:
-    assert least_seconds(*arguments) <= 1.0
+    assert least_seconds(1.0, *arguments) <= 1.0
 
 
 @pytest.mark.parametrize("arguments", QUICK, ids=" ".join)
@@ -74,26 +79,26 @@ def test_every_command_says_what_to_run_next(main: Main, arguments: list[str]) -
     assert "next: " in (result.err or result.out).splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_nothing_heavy_is_imported_before_the_input_is_valid() -> None:
+    """One command after the other in one new process; what the first heavy one loaded shows behind its name."""
+    asked = [
         *QUICK,
+        *([command, "--help"] for command in COMMANDS),
         ["--help"],
-        ["train", "--help"],
         ["data", "inspect", "--help"],
         ["train", "sd15_difusion_dpo"],
         ["train", "sd15_diffusion_dpo", "train.stpes=5"],
-    ],
-    ids=" ".join,
-)
-def test_nothing_heavy_is_imported_before_the_input_is_valid(arguments: list[str]) -> None:
+    ]
     program = (
         "import sys\n"
         "from pipelines.cli import main\n"
-        "sys.argv = ['mmpo', *sys.argv[1:]]\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        f"    print('loaded', sorted(set({HEAVY!r}) & sys.modules.keys()))\n"
+        f"for asked in {asked!r}:\n"
+        "    sys.argv = ['mmpo', *asked]\n"
+        "    try:\n"
+        "        main()\n"
+        "    except SystemExit:\n"
+        f"        print('loaded', asked, sorted(set({HEAVY!r}) & sys.modules.keys()))\n"
     )
-    assert python(program, *arguments).splitlines()[-1] == "loaded []"
+    assert [line for line in python(program).splitlines() if line.startswith("loaded")] == [
+        f"loaded {arguments} []" for arguments in asked
+    ]

@@ -205,7 +205,7 @@ def test_answers_are_paired_too(main: Main, tmp_path: Path) -> None:
         ("what is it?", "a cat", "a dog"),
     ]
     assert pairs[0]["images"][0]["bytes"] == tiny.picture(1)
-    assert "pairs of answers" in said[-1]
+    assert "method.adapter=autoregressive" in said[-1]
 
 
 def test_what_cannot_be_done_is_refused(main: Main, data: Path, labels: Path, tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import command_line
+import forks
 import pytest
 import tiny
-from command_line import Main, assert_refused, shell
+from command_line import Main, assert_refused
 
 from mmpo.models.checkpoint import read_config
 from mmpo.recipe_files import load_recipe, parse_yaml, validate
@@ -23,7 +24,9 @@ SD15_LORA_16 = 16 * sum(blocks * (14 * c + 2 * 768) for blocks, c in ((5, 320), 
 
 
 def test_a_dry_run_of_stable_diffusion_needs_no_weights_and_no_network(tmp_path: Path) -> None:
-    result = shell("train", "sd15_diffusion_dpo", "--dry-run", f"data.path={tmp_path / 'pickapic'}")
+    result = forks.call(
+        forks.mmpo, "train", "sd15_diffusion_dpo", "--dry-run", f"data.path={tmp_path / 'pickapic'}", where=tmp_path
+    )
     assert (result.code, result.err) == (0, "")
     assert f"trains       {SD15_LORA_16:,} of {SD15_UNET:,} parameters of the unet" in result.out
     assert "beta         5000 (half_mean), 2500 (mean), 0.305176 (half_sum)" in result.out

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import command_line
+import forks
 import pytest
 import tiny
 import torch
-from command_line import Main, assert_refused, shell
+from command_line import Main, assert_refused
 
 from mmpo.data.cache import TensorCache
 from mmpo.models.checkpoint import CheckpointConfig, read_config
@@ -280,7 +281,7 @@ def test_switches_are_those_that_the_recipe_has(sd_folder: Path) -> None:
 
 
 def test_the_command_needs_no_weights_and_no_network() -> None:
-    result = shell("estimate", "sd15_diffusion_dpo", "--device", "H100")
+    result = forks.call(forks.mmpo, "estimate", "sd15_diffusion_dpo", "--device", "H100")
     assert (result.code, result.err) == (0, "")
     assert "GiB of 80.0 on H100: it fits" in result.out
     assert "encoding the data" in result.out

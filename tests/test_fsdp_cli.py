@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import tiny
 import torch
 
@@ -29,16 +27,8 @@ def test_two_processes_save_whole_weights(tmp_path: Path, sd_folder: Path, pairs
         model__lora=None,
     )
     (tmp_path / "recipe.json").write_text(json.dumps(tree))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29747"]
-    done = subprocess.run(
-        [*launcher, "-m", "pipelines.cli", "train", str(tmp_path / "recipe.json")],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = forks.ranks(2, forks.mmpo, "train", tmp_path / "recipe.json")
+    assert done.code == 0, done
     weights = load_checkpoint(list_checkpoints(tmp_path / "run")[-1]).tensors["weights"]
     unet = StableDiffusionPipeline.from_pretrained(tmp_path / "run" / "pipeline").unet.state_dict()
     assert all(torch.equal(unet[name], tensor) for name, tensor in weights.items())

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import command_line
+import forks
+import label_killing
 import pytest
 from command_line import Main
 from label_data import everything, make_shapes
@@ -34,8 +36,9 @@ def run(*command: object, **options: Any) -> str:
 
 def test_killed_and_gone_on_with_is_identical(tmp_path: Path) -> None:
     """Two SIGKILLs at random moments: rows and scores are the uninterrupted call's. Many more in scripts/soak.sh."""
-    said = run(HERE / "label_killing.py", "--kills", 2, "--prompts", 24, "--folder", tmp_path)
-    assert "2 kills" in said
+    done = forks.call(label_killing.main, ["--kills", "2", "--prompts", "24", "--folder", str(tmp_path)])
+    assert done.code == 0, done
+    assert "2 kills" in done.out
 
 
 def test_two_processes_label_as_one_does(main: Main, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

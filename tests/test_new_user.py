@@ -35,7 +35,7 @@ def test_from_pairs_to_a_report_in_three_commands(place: Path) -> None:
             [str(MMPO), *words[1:]], capture_output=True, text=True, cwd=place, env=offline, timeout=300
         )
         assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
+        assert done.stderr == ""  # nor a library's warning at import
         return done.stdout.splitlines()
 
     said = run("mmpo init")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forks
+import killing
 import pytest
 import tiny
 import torch
@@ -20,17 +20,13 @@ from mmpo.training.checkpoints import load_checkpoint
 from mmpo.training.folders import list_checkpoints
 from mmpo.training.metrics import read_metrics
 
-HERE = Path(__file__).parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(HERE)}
-
 
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_killed_and_resumed_is_bit_identical(kind: str, tmp_path: Path) -> None:
     """Three SIGKILLs at random moments: the end is the uninterrupted run's. Many more in scripts/soak.sh."""
-    command = [sys.executable, str(HERE / "killing.py"), "--kind", kind, "--kills", "3", "--folder", str(tmp_path)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 kills" in done.stdout
+    done = forks.call(killing.main, ["--kind", kind, "--kills", "3", "--folder", str(tmp_path)])
+    assert done.code == 0, done
+    assert "3 kills" in done.out
 
 
 def test_ctrl_c_writes_a_checkpoint(tmp_path: Path, sd_folder: Path, pairs_folder: Path) -> None:
@@ -38,21 +34,15 @@ def test_ctrl_c_writes_a_checkpoint(tmp_path: Path, sd_folder: Path, pairs_folde
     tree = tiny.recipe_tree(sd_folder, pairs_folder, tmp_path / "run", train__steps=5000, train__checkpoint_every=5000)
     tree["evaluation"]["every"] = 5000
     (tmp_path / "recipe.json").write_text(json.dumps(tree))  # JSON is YAML
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", "train", str(tmp_path / "recipe.json")],
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    running = forks.start(forks.mmpo, "train", tmp_path / "recipe.json")
     until = time.monotonic() + 120
-    while len(read_metrics(tmp_path / "run")) < 4 and time.monotonic() < until and process.poll() is None:
+    while len(read_metrics(tmp_path / "run")) < 4 and time.monotonic() < until and running.process.is_alive():
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "--resume" in said
-    assert "Traceback" not in said
+    os.kill(running.process.pid, signal.SIGINT)
+    ended = running.end(timeout=60)
+    assert ended.code == 130, ended
+    assert "--resume" in ended.err
+    assert "Traceback" not in ended.err
     (checkpoint,) = list_checkpoints(tmp_path / "run")
     assert load_checkpoint(checkpoint).step == read_metrics(tmp_path / "run")[-1]["step"]
 
@@ -113,16 +103,8 @@ def test_two_processes_are_one(tmp_path: Path, sd_folder: Path, pairs_folder: Pa
             two_processes.train_recorded(files[f"one{kind}"])
     finally:
         torch.set_num_threads(threads)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29741"]
-    done = subprocess.run(
-        [*launcher, str(HERE / "two_processes.py"), *(str(files[f"two{kind}"]) for kind in kinds)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = forks.ranks(2, two_processes.main, [str(files[f"two{kind}"]) for kind in kinds])
+    assert done.code == 0, done
 
     (one, rows_one), (two, rows_two) = read_run(tmp_path / "one32", 1), read_run(tmp_path / "two32", 2)
     assert rows_one == rows_two
@@ -141,16 +123,16 @@ def test_two_processes_are_one(tmp_path: Path, sd_folder: Path, pairs_folder: Pa
 
 
 def fsdp_recipe(folder: Path, name: str, model: Path, data: Path, *, lora: bool, **changes: Any) -> Path:
-    """Six float64 steps with a moving average and spread weights; one process alone holds them whole."""
+    """Four float64 steps with a moving average and spread weights; one process alone holds them whole."""
     tree = tiny.recipe_tree(
         model,
         data,
         folder / name,
         **{
             "train__precision": "fp64",
-            "train__steps": 6,
+            "train__steps": 4,
             "train__batch_size": 4,
-            "train__checkpoint_every": 3,
+            "train__checkpoint_every": 2,
             "train__ema": 0.9,
             "train__distribution": "fsdp2",
             "model__lora": {"rank": 4} if lora else None,
@@ -158,7 +140,7 @@ def fsdp_recipe(folder: Path, name: str, model: Path, data: Path, *, lora: bool,
             **changes,
         },
     )
-    tree["evaluation"] |= {"held_out_pairs": 3, "every": 3}  # an odd number: the processes hold out unequal shares
+    tree["evaluation"] |= {"held_out_pairs": 3, "every": 2}  # an odd number: the processes hold out unequal shares
     (folder / f"{name}.json").write_text(json.dumps(tree))
     return folder / f"{name}.json"
 
@@ -171,20 +153,12 @@ def test_spread_weights_train_save_and_resume(tmp_path: Path, sd_folder: Path, p
         one, two, rest = (
             fsdp_recipe(tmp_path, f"{kind}-{name}", sd_folder, pairs_folder, **how) for name in ("one", "two", "rest")
         )
-        half = fsdp_recipe(tmp_path, f"{kind}-half", sd_folder, pairs_folder, **how, train__steps=3)
+        half = fsdp_recipe(tmp_path, f"{kind}-half", sd_folder, pairs_folder, **how, train__steps=2)
         rest.write_text(json.dumps(json.loads(rest.read_text()) | {"output": str(tmp_path / f"{kind}-half")}))
         two_processes.train_recorded(one)
         asked += [str(two), str(half), f"{rest}:resume"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29743"]
-    done = subprocess.run(
-        [*launcher, str(HERE / "two_processes.py"), *asked],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = forks.ranks(2, two_processes.main, asked)
+    assert done.code == 0, done
     for kind in ("lora", "full"):
         runs = [tmp_path / f"{kind}-{name}" for name in ("one", "two", "half")]
         one, two, half = (dict(load_checkpoint(list_checkpoints(run)[-1]).tensors) for run in runs)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import command_line
+import forks
 import numpy as np
 import pytest
 import tiny
@@ -23,8 +21,6 @@ from mmpo.records import Group, Prompt, content_id
 from mmpo.reward_recipe import RewardRecipe
 from mmpo.training.metrics import read_metrics
 from pipelines.train_reward import train_reward
-
-HERE = Path(__file__).parent
 
 
 def write_pairs(data: Path) -> dict[str, Any]:
@@ -58,9 +54,9 @@ KINDS = {"pairs": write_pairs, "lists": write_lists}
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the runs NAME/one and NAME/two: of one process, and of two that import once for all of them."""
+    """A folder with the runs NAME/one and NAME/two: of one process, and of two."""
     place = tmp_path_factory.mktemp("processes")
-    clip, files = make_clip(place / "clip", layers=1), []
+    clip = make_clip(place / "clip", layers=1)
     for kind, write in KINDS.items():
         changes = {"train__precision": "fp64", "train__steps": 10, "evaluation__held_out_pairs": 4}
         changes |= {"optim__lr": 1e-3, "evaluation__every": 5, **write(place / kind / "data")}
@@ -68,18 +64,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             name: reward_tree(clip, place / kind / "data", place / kind / name, **changes) for name in ("one", "two")
         }
         train_reward(validate_as(RewardRecipe, trees["one"]))
-        files.append(place / f"{kind}.json")
-        files[-1].write_text(json.dumps(trees["two"]))  # JSON is YAML
-    done = subprocess.run(
-        [sys.executable, str(HERE / "two_rewards.py"), "29753", *map(str, files)],
-        env={**command_line.environment(), "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{HERE.parent}:{HERE}"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("on 2 x cpu") == len(KINDS)
+        done = forks.ranks(2, train_reward, validate_as(RewardRecipe, trees["two"]))
+        assert done.code == 0, done
+        assert done.out.count("on 2 x cpu") == 1
     return place
 
 

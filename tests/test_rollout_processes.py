@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
+import killing
 import torch
 import two_processes
 from sampling_parts import SPO, STEP_WISE, rollout_tree
-from test_processes import ENVIRONMENT as INHERITED
-from test_processes import HERE, read_run
-
-ENVIRONMENT = {**INHERITED, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+from test_processes import read_run
 
 
 def test_killed_and_resumed_is_bit_identical(tmp_path: Path) -> None:
     """One SIGKILL, while sampling or training: the end is the uninterrupted run's. Many more in scripts/soak.sh."""
-    command = [sys.executable, str(HERE / "killing.py"), "--kind", "d3po", "--kills", "1", "--folder", str(tmp_path)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 kills" in done.stdout
+    done = forks.call(killing.main, ["--kind", "d3po", "--kills", "1", "--folder", str(tmp_path)])
+    assert done.code == 0, done
+    assert "1 kills" in done.out
 
 
 def write_recipe(model: Path, output: Path, kind: str) -> Path:
@@ -51,16 +46,8 @@ def test_two_processes_are_one(tmp_path: Path, sd_folder: Path) -> None:
             two_processes.train_recorded(files[f"one{kind}"])
     finally:
         torch.set_num_threads(threads)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29747"]
-    done = subprocess.run(
-        [*launcher, str(HERE / "two_processes.py"), *(str(files[f"two{kind}"]) for kind in kinds)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = forks.ranks(2, two_processes.main, [str(files[f"two{kind}"]) for kind in kinds])
+    assert done.code == 0, done
     for kind in kinds:
         rounds = [tmp_path / f"{side}{kind}" / "rollouts" / "round-00000" for side in ("one", "two")]
         names = sorted(file.name for file in rounds[0].iterdir())

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import torch
@@ -26,12 +25,14 @@ IDS = {
     "on the left a red circle and on the right a blue square": [583, 557, 570, 549, 320, 559, 535, 517, 557, 570, 563,
                                                                 320, 525, 568, 584],
 }  # fmt: skip
-READ_IDS = """
-import json, sys
-from transformers import CLIPTokenizer
-tokenizer = CLIPTokenizer.from_pretrained(sys.argv[1])
-print(json.dumps([tokenizer(text).input_ids for text in json.loads(sys.argv[2])]))
-"""
+
+
+def print_ids(texts: list[str]) -> None:
+    """The ids of each, as JSON."""
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(FOLDER / "tokenizer")
+    print(json.dumps([tokenizer(text).input_ids for text in texts]))
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +71,8 @@ def test_the_folder_is_small_and_safe() -> None:
 
 def test_token_ids_are_frozen_across_processes() -> None:
     # Ids, not files, are what an embedding table depends on; they once differed between processes.
-    output = subprocess.run(
-        [sys.executable, "-c", READ_IDS, str(FOLDER / "tokenizer"), json.dumps(list(IDS))],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    assert json.loads(output) == list(IDS.values())
+    done = forks.call(print_ids, list(IDS))
+    assert json.loads(done.out) == list(IDS.values())
 
 
 def test_each_word_is_one_token_and_no_caption_is_cut(pipe) -> None:

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
+import synth_killing
 import tiny
 from synth_killing import everything
 from test_synth import make, tree
@@ -51,9 +53,9 @@ def made_of(folder: Path) -> Mapping[str, Any]:
 
 def test_killed_and_gone_on_with_is_identical(tmp_path: Path) -> None:
     """A SIGKILL in each of the three stages. Many more in scripts/soak.sh."""
-    done = run("-W", "ignore", HERE / "synth_killing.py", "--kills", 3, "--prompts", 12, "--folder", tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "pixels identical" in done.stdout
+    done = forks.call(synth_killing.main, ["--kills", "3", "--prompts", "12", "--folder", str(tmp_path)])
+    assert done.code == 0, done
+    assert "pixels identical" in done.out
 
 
 def launched(file: Path) -> subprocess.CompletedProcess[str]:
@@ -67,9 +69,9 @@ def test_two_processes_make_what_one_does(tmp_path: Path) -> None:
     _, one = recipe_in(tmp_path, "one")
     make(one)
     file, _ = recipe_in(tmp_path, "two")
-    done = launched(file)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ranked lists of") == 1
+    done = forks.ranks(2, forks.mmpo, "synth", file)
+    assert done.code == 0, done
+    assert done.out.count("ranked lists of") == 1
     assert made_of(tmp_path / "two") == made_of(tmp_path / "one")
 
 

@@ -104,6 +104,14 @@ def recipe(sd_folder: Path, prompts: Path, output: Path, **changes: Any) -> Reci
     return validate(tree)
 
 
+def small(recipe: Recipe) -> dict[str, Any]:
+    """The same on few own samples, for what does not depend on how training goes."""
+    tree = recipe.model_dump(mode="json")
+    tree["rollout"] |= {"prompts_per_round": 2, "candidates": 2}
+    tree["train"]["batch_size"] = 6
+    return tree
+
+
 @pytest.fixture(scope="module")
 def gamed(tmp_path_factory: pytest.TempPathFactory, sd_folder: Path, prompts_file: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
@@ -193,7 +201,7 @@ def tensors(data: bytes) -> dict[str, bytes]:
 def test_a_failing_reward_is_named_and_ends_nothing(
     sd_folder: Path, prompts_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tree = recipe(sd_folder, prompts_file, tmp_path / "run", train__steps=2).model_dump(mode="json")
+    tree = small(recipe(sd_folder, prompts_file, tmp_path / "run", train__steps=2))
     tree["evaluation"]["validation"] |= {"rewards": [{"name": "muted", "fails": True}], "limit": 3}
     folder = train(validate(tree))
     out = capsys.readouterr().out
@@ -212,7 +220,7 @@ def test_sampling_that_fails_ends_the_validation_alone(
     from pipelines import validation
 
     monkeypatch.setattr(validation, "thumbnail", lambda pixels: 1 / 0)
-    folder = train(recipe(sd_folder, prompts_file, tmp_path / "run", train__steps=2))
+    folder = train(validate(small(recipe(sd_folder, prompts_file, tmp_path / "run", train__steps=2))))
     assert capsys.readouterr().out.count("the validation of step 0 failed (RuntimeError: ZeroDivisionError") == 1
     assert (folder / "train.json").is_file()
 

@@ -202,7 +202,7 @@ def test_options_that_do_not_fit_are_refused(main: Main, tmp_path: Path) -> None
         (["--benchmark", "pope", "--questions", tmp_path / "x"], "no such file"),
         (["--benchmark", "pope", "--questions", questions], "--answers: name the answers"),
         (["--benchmark", "pope", "--questions", questions, "--answers", tmp_path / "x"], "no such file"),
-        (["run", "--benchmark", "pope"], "leave RUN"),
+        (["run", "--benchmark", "pope", "--questions", questions], "run: no such folder"),
         (["--benchmark", "chair", "--questions", coco, "--answers", answers], "--synonyms: CHAIR needs a file"),
         (
             ["--benchmark", "mmhal", "--questions", mmhal, "--answers", answers, "--partial"],

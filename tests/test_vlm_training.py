@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 from peft import PeftModel
@@ -146,18 +144,41 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     one = train_vlm(recipe_of("llava", data, tmp_path / "one", *changes))
     file = tmp_path / "two.yaml"
     file.write_text(dump(recipe_of("llava", data, tmp_path / "two", *changes, "method.cache_reference=1")))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
-    done = subprocess.run(
-        [*launcher, "pipelines.cli", "train", str(file)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent.parent,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    done = forks.ranks(2, forks.mmpo, "train", file)
+    assert done.code == 0, done
     weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, tmp_path / "two")]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.allclose(weights[0][name], weights[1][name], rtol=1e-6, atol=1e-9) for name in weights[0])
     for mine, theirs in zip(metrics_of(one), metrics_of(tmp_path / "two"), strict=True):
         assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-9)
     assert json.loads((tmp_path / "two" / "train.json").read_text())["processes"] == 2
+
+
+def test_spread_weights_are_those_of_one_process(tmp_path: Path) -> None:
+    """FSDP2: the language model layer by layer, the tower whole, and unequal shares of held-out rows."""
+    data = rows_at(tmp_path / "rows", 8)
+    changes = ["method.loss=rdpo", "train.micro_batch_size=1", "train.distribution=fsdp2", "train.checkpoint_every=2"]
+    changes += ["evaluation.held_out_pairs=1", "evaluation.every=2"]
+    one = train_vlm(recipe_of("llava", data, tmp_path / "one", *changes))
+    file = tmp_path / "two.yaml"
+    two = recipe_of("llava", data, tmp_path / "two", *changes)
+    file.write_text(dump(two))
+    done = forks.ranks(2, forks.mmpo, "train", file)
+    assert done.code == 0, done
+    weights = [load_file(run / "adapter" / "adapter_model.safetensors") for run in (one, tmp_path / "two")]
+    assert weights[0].keys() == weights[1].keys()
+    assert all((weights[0][name] - weights[1][name]).abs().max() <= 1e-9 for name in weights[0])
+    for mine, theirs in zip(metrics_of(one), metrics_of(tmp_path / "two"), strict=True):
+        assert mine == pytest.approx(theirs, rel=1e-6, abs=1e-9)
+
+
+def test_what_cannot_be_spread_is_refused(tmp_path: Path) -> None:
+    spread = "train.distribution=fsdp2"
+    for changes, named in (
+        (["model.quantize=nf4"], "model.quantize"),
+        (["model.lora.targets=language_projector"], "language_projector"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            recipe_of("llava", tmp_path, tmp_path / "run", spread, *changes)
+    with pytest.raises(ValueError, match=r"model\.projector"):
+        recipe_of("llava", tmp_path, tmp_path / "run", spread, "model.projector=true", lora=False)

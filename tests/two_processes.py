@@ -1,12 +1,9 @@
-"""Trains recipes under torchrun, or in this process, and records which groups and draws each process saw.
-
-torchrun --nproc_per_node 2 tests/two_processes.py RECIPE.json[:resume] [RECIPE.json ...]
-"""
+"""Trains recipes in each of several processes, or in this one, and records which groups and draws each process saw."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +49,7 @@ def train_recorded(file: Path, *, resume: bool = False) -> None:
     accelerator.wait_for_everyone()
 
 
-if __name__ == "__main__":
-    for name in sys.argv[1:]:
+def main(names: Sequence[str]) -> None:
+    """Trains RECIPE.json or RECIPE.json:resume, one after the other."""
+    for name in names:
         train_recorded(Path(name.removesuffix(":resume")), resume=name.endswith(":resume"))

@@ -65,6 +65,10 @@ class AnswerRows:
         """By branch the hash of all that a model's log-probabilities of it depend on."""
         return self._keys[index]
 
+    def pair(self, index: int) -> AnswerPair:
+        """The row as it was read."""
+        return self._pairs[index]
+
     def answers(self, indices: Sequence[int]) -> AnswerBatch:
         """The rows at these positions, encoded.
 

@@ -42,7 +42,7 @@ def load_vlm(
         revision: branch, tag or commit of a hub name.
         dtype: of the weights; with `quantize` of those that stay, and of the arithmetic.
         quantize: "nf4" loads the language model's linear layers in 4 bits (QLoRA's frozen base, bitsandbytes).
-        device: where it goes; None leaves it on the CPU, or, with `quantize`, takes the current GPU.
+        device: where it goes; None leaves it on the CPU, or, with `quantize`, takes the current GPU where there is one.
     Raises:
         ValueError: nothing to load there, weights that are missing, or a quantisation that cannot be done here.
     """
@@ -63,7 +63,7 @@ def load_vlm(
             **common,
             **options,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
             f"model.path {path}: no vision-language model of transformers with its processor can be loaded from "
@@ -77,6 +77,24 @@ def load_vlm(
     if device is not None and quantize is None:
         model.to(device)
     return Vlm(model.eval(), processor, path)
+
+
+def stored_dtype(path: str, revision: str | None = None) -> torch.dtype:
+    """The dtype that a checkpoint's weights are stored in, as its config says; float32 where it does not.
+
+    Raises:
+        ValueError: no model of transformers is there.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(_place(path), revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"model.path {path}: no config of a transformers model is found there: {reason}") from None
+    said = getattr(config, "dtype", None)
+    said = getattr(torch, said.removeprefix("torch."), None) if isinstance(said, str) else said
+    return said if isinstance(said, torch.dtype) and said.is_floating_point else torch.float32
 
 
 def _place(path: str) -> str:
@@ -93,8 +111,6 @@ def _quantized(kind: str, dtype: torch.dtype, device: str | torch.device | None)
         importlib.import_module("bitsandbytes")
     except ImportError:
         raise ValueError("model.quantize: needs bitsandbytes; pip install 'mmpo[quant]', or leave it out") from None
-    if not torch.cuda.is_available():
-        raise ValueError("model.quantize: 4 bits are computed on a GPU alone, and there is none here; leave it out")
     from transformers import BitsAndBytesConfig
 
     from mmpo.models.vlm_parts import PROJECTOR_NAMES, VISION_NAMES
@@ -105,11 +121,8 @@ def _quantized(kind: str, dtype: torch.dtype, device: str | torch.device | None)
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=[
-                "lm_head",
-                *VISION_NAMES,
-                *PROJECTOR_NAMES,
-            ],  # small, and the first two must be exact
+            # small, and tower and head must be exact; patterns, since names alone match a layer's whole name or its end
+            llm_int8_skip_modules=["lm_head", *(rf"(?:.*\.)?{name}" for name in (*VISION_NAMES, *PROJECTOR_NAMES))],
         ),
-        "device_map": {"": str(device) if device is not None else torch.cuda.current_device()},
+        "device_map": {"": str(device) if device is not None else "cuda" if torch.cuda.is_available() else "cpu"},
     }

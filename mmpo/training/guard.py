@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmpo.recipe import Guard
 from mmpo.training.heldout import HeldOut
@@ -15,15 +15,34 @@ WARM = 20
 LEAST_PROMPTS = 10  # below, a standard error says nothing
 
 
+class Words(NamedTuple):
+    """How the guard says that the chosen side got worse.
+
+    Args:
+        worse: with `{rise}`, the share by which it did.
+        remedy: what to try besides.
+    """
+
+    worse: str
+    remedy: str
+
+
+OF_IMAGES = Words("the chosen images are denoised {rise} worse than by the reference", "try loss minor_dpo")
+OF_ANSWERS = Words(
+    "the chosen answers' negative log-likelihood is {rise} above the reference's", "add a term of anchor or sft"
+)
+
+
 class CollapseGuard:
     """Watches held-out evaluations and gradient norms, and says in one sentence what is wrong.
 
     Args:
         settings: thresholds and what to do.
+        words: for what is trained on.
     """
 
-    def __init__(self, settings: Guard) -> None:
-        self._settings = settings
+    def __init__(self, settings: Guard, words: Words = OF_IMAGES) -> None:
+        self._settings, self._words = settings, words
         self._above = 0
         self._norms: deque[float] = deque(maxlen=WINDOW)
 
@@ -66,10 +85,10 @@ class CollapseGuard:
         saturated = result.saturated >= self._settings.saturated_share > 0
         if self._above >= self._settings.evaluations:
             return False, (
-                f"the chosen images are denoised {result.rise:.0%} worse than by the reference, in {self._above} "
-                f"evaluations running (error {error.mean:+.2e}, {error.mean / max(error.standard_error, 1e-12):.1f} "
+                f"{self._words.worse.format(rise=f'{result.rise:.0%}')}, in {self._above} evaluations running "
+                f"(error {error.mean:+.2e}, {error.mean / max(error.standard_error, 1e-12):.1f} "
                 "standard errors): the policy lowers both sides; stop earlier, lower optim.lr, raise method.beta, or "
-                "try loss minor_dpo"
+                f"{self._words.remedy}"
             )
         if saturated:
             return False, (

@@ -20,7 +20,7 @@ from mmpo.training import snapshot
 from mmpo.training.checkpoints import load_latest, save_checkpoint
 from mmpo.training.ema import MovingAverage
 from mmpo.training.evidence import Evidence
-from mmpo.training.guard import CollapseGuard
+from mmpo.training.guard import OF_ANSWERS, OF_IMAGES, CollapseGuard
 from mmpo.training.heldout import HeldOut
 from mmpo.training.interrupt import Interrupted, InterruptFlag
 from mmpo.training.metrics import Console, MetricsLog
@@ -89,7 +89,7 @@ class Trainer:
         self._cached = prepare_reference(run, self._plan) if cached and self._plan else None  # before the policy moves
         self._module, self._optimizer = self._distribute()
         self._ema = MovingAverage(self._parameters, recipe.train.ema) if recipe.train.ema else None
-        self._guard = CollapseGuard(recipe.evaluation.guard)
+        self._guard = CollapseGuard(recipe.evaluation.guard, OF_IMAGES if run.answers is None else OF_ANSWERS)
         self._messages: list[str] = []
         self._good: tuple[int, HeldOut | None] | None = None
         self._saved_step = -1
@@ -119,7 +119,7 @@ class Trainer:
         spread = run.recipe.train.distribution == "fsdp2" and accelerator.num_processes > 1
         if spread:
             for module in (run.policy, *([run.reference.copy] if isinstance(run.reference, HoldsCopy) else [])):
-                shard(module, accelerator.num_processes, accelerator.device)
+                shard(module, accelerator.num_processes, accelerator.device, run.spread)
             self._parameters = run.parameters()  # spread ones have taken the places of the whole
         fused = accelerator.device.type == "cuda"
         optimizer = build_optimizer(self._parameters.values(), run.recipe.optim, fused=fused)

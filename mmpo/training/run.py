@@ -19,6 +19,7 @@ from mmpo.training.hacking import Look
 from mmpo.training.heldout import Groups
 from mmpo.training.order import MicroBatch, Plan
 from mmpo.training.rounds import Rounds
+from mmpo.training.sharding import Spread
 from mmpo.training.terms import Term
 from mmpo.vlm_recipe import VlmRecipe
 
@@ -97,6 +98,7 @@ class Run:
         look: looks at the validation samples, or None.
         answers: takes forward and backward passes where candidates are answers; bind, adapter and terms are then not
             looked at.
+        spread: how fsdp2 takes the policy apart; None: block by block, all of it.
     """
 
     accelerator: Accelerator
@@ -118,6 +120,7 @@ class Run:
     look: LookAt | None = None
     rounds: Rounds | None = None
     answers: Answers | None = None
+    spread: Spread | None = None
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by name."""

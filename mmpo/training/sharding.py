@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,21 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def shard(module: nn.Module, processes: int, device: torch.device) -> None:
+@dataclass(frozen=True)
+class Spread:
+    """Which parts of a model are gathered one after the other, and which stay whole on every process.
+
+    Args:
+        inside: names of submodules directly below which the lists of blocks stand; "" is the model.
+        whole: names of submodules or parameters that are also used outside of the model's forward, where nothing
+            gathers them, as a vision tower is. Nothing in them may be trained.
+    """
+
+    inside: tuple[str, ...] = ("",)
+    whole: tuple[str, ...] = ()
+
+
+def shard(module: nn.Module, processes: int, device: torch.device, spread: Spread | None = None) -> None:
     """Spreads a module's parameters in place, block by block: a forward gathers one block at a time.
 
     torch's own `fully_shard`: accelerate's FSDP needs a GPU, and this runs anywhere.
@@ -20,12 +35,21 @@ def shard(module: nn.Module, processes: int, device: torch.device) -> None:
         module: whole on every process, with the same weights.
         processes: all of them share each parameter.
         device: of the module.
+        spread: default: blocks directly below the module, and everything is spread.
     """
+    spread = spread or Spread()
     mesh = init_device_mesh(device.type, (processes,))
-    for part in (*blocks(module), module):
+    parts = [block for name in spread.inside for block in blocks(module.get_submodule(name))]
+    whole = {
+        parameter
+        for name, parameter in module.named_parameters()
+        if any(name == own or name.startswith(f"{own}.") for own in spread.whole)
+    }
+    assert not any(parameter.requires_grad for parameter in whole), "nobody would average its gradient"
+    for part in (*parts, module):
         # the whole module too: gathered weights that outlive a forward would hide what is written into them after it,
         # as the moving average is before an evaluation
-        fully_shard(part, mesh=mesh, reshard_after_forward=True)
+        fully_shard(part, mesh=mesh, reshard_after_forward=True, ignored_params=whole)
 
 
 def blocks(module: nn.Module) -> Iterator[nn.Module]:
