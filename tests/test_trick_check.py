@@ -50,6 +50,26 @@ def _scaled_logits(model: Any) -> None:
     model.forward = forward
 
 
+def _capped_logits(model: Any) -> None:
+    """Weakly, so that bfloat16's rounding hides it."""
+    own = model.forward
+
+    def forward(*args: Any, **options: Any) -> Any:
+        out = own(*args, **options)
+        out.logits = torch.tanh(out.logits / 30) * 30
+        return out
+
+    model.forward, model.config.text_config.final_logit_softcapping = forward, 30.0
+
+
+def test_logits_that_are_changed_behind_the_head_are_seen_where_rounding_hides_them() -> None:
+    vlm = vlm_of("llava", torch.bfloat16)
+    batch = batch_of(vlm)
+    _capped_logits(vlm.model)
+    with pytest.warns(UserWarning, match=r"chunks.*final_logit_softcapping"):
+        assert check_tricks(vlm.model, batch).vocabulary == "scored"
+
+
 def _other_head(model: Any) -> None:
     class Head(torch.nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

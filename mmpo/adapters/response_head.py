@@ -15,6 +15,8 @@ from mmpo.adapters.vocabulary import CHUNK, Head, likeliest, score_tokens
 from mmpo.answer_batch import TokenLogps
 
 PLAIN = ("kl", "reverse_kl", "top_non_label", "activation")
+CHANGES = ("final_logit_softcapping", "logits_scaling", "logit_scale", "lm_head_multiplier")
+"""What configurations call something that is done to logits: Gemma's cap is too weak to be seen in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,16 @@ def scoring_head(model: Any, scoring: Scoring) -> Iterator[None]:
     Args:
         model: the bare transformers model.
     Raises:
-        ValueError: the head is no plain linear layer.
+        ValueError: the head is no plain linear layer, or the model changes its logits.
     """
     head: Any = model.get_output_embeddings()
     plain = isinstance(head, nn.Linear) and type(head).forward is nn.Linear.forward  # FSDP's is, a quantised one is not
     if not plain or "forward" in vars(head):
         raise ValueError(f"its head is a {type(head).__name__} and no plain linear layer")
+    text = model.config.get_text_config()
+    changed = next((name for name in CHANGES if getattr(text, name, None) not in (None, 1, 1.0)), None)
+    if changed is not None:
+        raise ValueError(f"it changes logits behind its head ({changed}), which log-probabilities are not")
 
     def scores(states: Tensor) -> Tensor:
         def pick(scored: ScoredTokens) -> Head:
