@@ -60,7 +60,8 @@ def test_this_machine_has_no_fault() -> None:
     assert lines[-1].startswith("no fault; next: mmpo demo")
     assert f"torch {version('torch')}" in found("packages: ")
     shipped = [line.split()[-1] for line in lines if "built-in checkpoint" in line]
-    assert shipped == ["shapes/sd", "shapes/sdxl", "shapes/sd3", "shapes/clip", "shapes/step_aware"]
+    names = ("sd", "sdxl", "sd3", "clip", "step_aware", "llava")
+    assert shipped == [f"shapes/{name}" for name in names]
 
 
 def test_missing_and_old_packages_come_with_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
