@@ -41,6 +41,9 @@ class VlmModel(_Section):
     revision: str | None = Field(None, description="branch, tag or commit of a hub name")
     lora: VlmLora | None = Field(None, description="none: every weight of the language model is trained")
     projector: bool = Field(False, description="without a LoRA: whether the projector is trained too")
+    max_pixels: Positive | None = Field(
+        None, description="of an image of Qwen-VL and its like; larger ones are scaled down, 784 or 1024 pixels a token"
+    )
     quantize: Literal["nf4"] | None = Field(None, description="the frozen base of a LoRA in 4 bits (bitsandbytes)")
 
 

@@ -107,6 +107,7 @@ def load_base_vlm(recipe: VlmRecipe, accelerator: Accelerator) -> Vlm:
             dtype=DTYPES[precision] if half else torch.float32,
             quantize=model.quantize,
             device=accelerator.device,
+            max_pixels=model.max_pixels,
         )
 
 

@@ -58,5 +58,5 @@ def _merge(run: VlmRun, adapter: Path, partial: Path) -> None:
     with quiet_transformers():
         from transformers import AutoProcessor
 
-        merge_vlm(adapter, partial, base=model.path, revision=model.revision, dtype=dtype)
+        merge_vlm(adapter, partial, base=model.path, revision=model.revision, dtype=dtype, max_pixels=model.max_pixels)
         AutoProcessor.from_pretrained(partial).image_processor.save_pretrained(partial)

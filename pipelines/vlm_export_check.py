@@ -39,6 +39,7 @@ def check_vlm_export(run: VlmRun, kind: str, place: Path) -> list[Check]:
             model.path if lora else str(run.folder / MODEL),
             revision=model.revision if lora else None,
             dtype=torch.float32,
+            max_pixels=model.max_pixels,
         )
         inputs = _question(own.processor)
         before = {name: tensor.clone() for name, tensor in own.model.state_dict().items()}

@@ -67,7 +67,14 @@ def sides(recipe: VlmRecipe, folder: Path) -> Iterator[Side]:
     dtype = _dtype(recipe, device)
     model = recipe.model
     with quiet_transformers():
-        vlm = load_vlm(model.path, revision=model.revision, dtype=dtype, quantize=model.quantize, device=device)
+        vlm = load_vlm(
+            model.path,
+            revision=model.revision,
+            dtype=dtype,
+            quantize=model.quantize,
+            device=device,
+            max_pixels=model.max_pixels,
+        )
     yield Side(BASE, vlm, weights_hash(vlm.model))
     if model.lora is not None:
         put_adapter(vlm.model, folder / ADAPTER)

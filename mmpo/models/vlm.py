@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mmpo.models.checkpoint import resolve
+from mmpo.models.vlm_pixels import limit_pixels
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def load_vlm(
     dtype: torch.dtype = torch.bfloat16,
     quantize: str | None = None,
     device: str | torch.device | None = None,
+    max_pixels: int | None = None,
 ) -> Vlm:
     """A model by hub name, folder or shapes/NAME; safetensors only, no code from the checkpoint.
 
@@ -43,6 +45,7 @@ def load_vlm(
         dtype: of the weights; with `quantize` of those that stay, and of the arithmetic.
         quantize: "nf4" loads the language model's linear layers in 4 bits (QLoRA's frozen base, bitsandbytes).
         device: where it goes; None leaves it on the CPU, or, with `quantize`, takes the current GPU where there is one.
+        max_pixels: larger images are scaled down (`mmpo.models.vlm_pixels`).
     Raises:
         ValueError: nothing to load there, weights that are missing, or a quantisation that cannot be done here.
     """
@@ -74,6 +77,8 @@ def load_vlm(
         raise ValueError(f"model.path {path}: {len(missing)} weights are missing, the first is {missing[0]}")
     if not hasattr(processor, "tokenizer"):
         raise ValueError(f"model.path {path}: what prepares its inputs has no tokenizer; is it a text-to-image model?")
+    if max_pixels is not None:
+        limit_pixels(processor, max_pixels)
     if device is not None and quantize is None:
         model.to(device)
     return Vlm(model.eval(), processor, path)

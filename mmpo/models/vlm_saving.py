@@ -46,6 +46,7 @@ def merge_vlm(
     base: str | None = None,
     revision: str | None = None,
     dtype: torch.dtype = torch.bfloat16,
+    max_pixels: int | None = None,
 ) -> Path:
     """An adapter merged into its base, as a folder that needs no peft: for serving.
 
@@ -56,6 +57,7 @@ def merge_vlm(
         out: replaced whole; model and processor.
         base: the base's name or folder; default: what the adapter names.
         revision: of the base.
+        max_pixels: as of `load_vlm`.
     Raises:
         ValueError: no adapter is there, it names no base, or it does not fit it.
     """
@@ -66,7 +68,7 @@ def merge_vlm(
     named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not (base or named):
         raise ValueError(f"adapter {adapter}: names no base; give it")
-    vlm = load_vlm(base or named, revision=revision, dtype=dtype)
+    vlm = load_vlm(base or named, revision=revision, dtype=dtype, max_pixels=max_pixels)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated")  # peft asks by the old name
