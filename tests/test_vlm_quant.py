@@ -32,6 +32,35 @@ def needs_bitsandbytes() -> None:
         pytest.importorskip("bitsandbytes")
 
 
+def assert_gradients_pass(policy: Any) -> None:
+    """The LoRA's gradients are those over the base's weights written out, also after a forward without training."""
+    import bitsandbytes as bits
+
+    model = policy.eval()
+    for name, weight in model.named_parameters():
+        weight.requires_grad_("lora_" in name)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.zero_grad()
+        with torch.no_grad():
+            model(input_ids=torch.arange(5, 15)[None])
+        model(input_ids=torch.arange(5, 15)[None]).logits.log_softmax(-1)[0, :, 7].sum().backward()
+        return {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+
+    four_bits = gradients()
+    for _, module in list(model.named_modules()):
+        for name, part in list(module.named_children()):
+            if isinstance(part, bits.nn.Linear4bit):  # peft's layer around it has that name too
+                whole = torch.nn.Linear(part.in_features, part.out_features, bias=part.bias is not None)
+                whole.weight.data = bits.functional.dequantize_4bit(part.weight.data, part.weight.quant_state).float()
+                setattr(module, name, whole.requires_grad_(False))
+    written_out = gradients()
+    assert four_bits.keys() == written_out.keys()
+    assert four_bits
+    for name, wanted in written_out.items():
+        torch.testing.assert_close(four_bits[name], wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max() + 1e-12))
+
+
 @pytest.mark.filterwarnings("default")  # of bitsandbytes, which says what it lacks on a machine without a GPU
 def test_a_lora_on_a_4_bit_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the language model's layers are in 4 bits; the loss begins at 2 ln 2, and a resume is exact."""
@@ -54,6 +83,7 @@ def test_a_lora_on_a_4_bit_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     resumed = train_vlm(recipe_of("llava", data, tmp_path / "half", *changes), resume=True)
     one, other = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in (run, resumed))
     assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_gradients_pass(kept[0][0].policy)
     answers = read_vlm_run(run)
     assert answers is not None
     assert evaluate_vlm(run)["measures"]["held-out/preferred"]["samples"] == 1

@@ -77,6 +77,13 @@ def load_vlm(
         raise ValueError(f"model.path {path}: {len(missing)} weights are missing, the first is {missing[0]}")
     if not hasattr(processor, "tokenizer"):
         raise ValueError(f"model.path {path}: what prepares its inputs has no tokenizer; is it a text-to-image model?")
+    for module in model.modules():
+        if hasattr(
+            module, "support_avx512bf16_for_cpu"
+        ):  # bitsandbytes: its packed kernel has no backward, and says no
+            module.support_avx512bf16_for_cpu = (
+                False  # word of it; a forward in eval mode would pack the weights for good
+            )
     if max_pixels is not None:
         limit_pixels(processor, max_pixels)
     if device is not None and quantize is None:
