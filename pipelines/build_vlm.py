@@ -124,15 +124,29 @@ def encoder_of(recipe: VlmRecipe, vlm: Vlm) -> AnswerEncoder:
     )
 
 
-def prepare_policy(recipe: VlmRecipe, model: Any, say: Say) -> None:
-    """Adds the LoRA or opens the weights, and turns the base's own dropout off, so both models compute alike."""
-    lora = recipe.model.lora
+def without_chance(model: nn.Module) -> None:
+    """Turns a base's own dropout off, and keeps its batch norms (of convolutional towers) on their running statistics.
+
+    While training, a batch norm would go by the images beside a row, and change its statistics, the reference's too.
+    """
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         for name in ("attention_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, 0.0)
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.register_forward_pre_hook(_as_in_evaluation)
+
+
+def _as_in_evaluation(module: nn.Module, _: Any) -> None:
+    module.eval()
+
+
+def prepare_policy(recipe: VlmRecipe, model: Any, say: Say) -> None:
+    """Adds the LoRA or opens the weights; both models compute alike (`without_chance`)."""
+    lora = recipe.model.lora
+    without_chance(model)
     if lora is not None:
         counts = add_vlm_lora(
             model,
