@@ -35,7 +35,7 @@ from mmpo.vlm_methods import split_side
 from mmpo.vlm_recipe import VlmMethod, VlmRecipe
 from pipelines.build import DTYPES
 from pipelines.vlm_cache import reference_store
-from pipelines.vlm_feed import vlm_feed
+from pipelines.vlm_feed import open_rows, vlm_feed
 
 Say = Callable[[str], None]
 _ONE_SIDED = ("anchor", "sft")
@@ -47,9 +47,10 @@ def build_vlm_run(recipe: VlmRecipe, accelerator: Accelerator, folder: Path, say
     Raises:
         ValueError: anything a user can mend, with where and how.
     """
+    rows = open_rows(recipe)
     vlm = load_base_vlm(recipe, accelerator)
     encoder = encoder_of(recipe, vlm)
-    feed = vlm_feed(recipe, encoder, say)
+    feed = vlm_feed(recipe, encoder, say, rows)
     base = weights_hash(vlm.model)
     prepare_policy(recipe, vlm.model, say)
     adapter = tried_adapter(vlm.model, feed.train, feed.sample, say)

@@ -58,14 +58,35 @@ class _Found:
     without: Counter[str]
 
 
-def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say) -> VlmFeed:
+@dataclass(frozen=True)
+class OpenRows:
+    """Rows that were found and not read yet, and what reading them will count."""
+
+    pairs: Iterator[AnswerPair]
+    report: ReadReport
+
+
+def open_rows(recipe: VlmRecipe) -> OpenRows:
+    """Finds a recipe's rows, before a model of many gigabytes is fetched.
+
+    Raises:
+        ValueError: no such data, or columns of no known layout.
+    """
+    report = ReadReport()
+    return OpenRows(read_pairs(recipe, report), report)
+
+
+def vlm_feed(recipe: VlmRecipe, encoder: AnswerEncoder, say: Say, rows: OpenRows | None = None) -> VlmFeed:
     """Reads, checks and splits the rows of a recipe.
 
+    Args:
+        rows: found before.
     Raises:
         ValueError: nothing is left to train on, a bad row where that is fatal, or no row has what the method needs.
     """
-    report = ReadReport()
-    found = _good(recipe, encoder, list(_weighted(recipe, encoder, read_pairs(recipe, report))), report)
+    rows = rows or open_rows(recipe)
+    report = rows.report
+    found = _good(recipe, encoder, list(_weighted(recipe, encoder, rows.pairs)), report)
     if not found.pairs:
         raise ValueError(report.nothing(recipe.data.path))
     size = sum(len(image) for image in {id(image): image for pair in found.pairs for image in _images(pair)}.values())

@@ -18,6 +18,7 @@ from mmpo.data.negative_images import with_negative_images
 from mmpo.data.readers import ReadReport
 from mmpo.vlm_recipe import VlmMethod
 from pipelines.build_vlm import encoder_of
+from pipelines.train_vlm import train_vlm
 from pipelines.vlm_feed import VlmFeed, read_pairs, vlm_feed
 
 
@@ -172,3 +173,9 @@ def test_rows_that_are_grouped_by_length_are_so_in_every_forward(tmp_path: Path)
         n for n, size in zip(lengths, feed.train.sizes, strict=True) if size == 1
     )
     assert json.loads((tmp_path / "rows" / "rows.jsonl").read_text().splitlines()[0])["images"]
+
+
+def test_data_that_is_not_there_is_said_before_a_model_is_loaded(tmp_path: Path) -> None:
+    recipe = recipe_of("llava", tmp_path / "nowhere.json", tmp_path / "run", "model.path=no-such/model")
+    with pytest.raises(ValueError, match=r"nowhere\.json"):
+        train_vlm(recipe)
