@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from pipelines import cli_runs
 
 
 def respond(
@@ -31,35 +26,8 @@ def respond(
 
     To label and pair them: mmpo label DIR --reward vqascore, then mmpo data pair. Options after `--` go to accelerate.
     """
-    from mmpo.recipe_files import load_as, shipped_recipes
     from mmpo.respond_recipe import RespondRecipe
-    from pipelines.data_next import override
-    from pipelines.flags import split_recipe
+    from pipelines.cli_recipe_or_data import run_command
 
-    name, overrides = split_recipe(recipe or [])
-    said = {"model.path": model, "output": output}
-    if name is not None and Path(name).suffix not in (".yaml", ".yml") and name not in shipped_recipes(RespondRecipe):
-        name, said = None, {"data.path": name, **said}
-    overrides = [*(override(key, value) for key, value in said.items() if value is not None), *overrides]
-    if name is None and not overrides:
-        raise ValueError("respond: give questions with --model and --output, or a recipe, such as llava_responses")
-    resolved = load_as(RespondRecipe, name, overrides)
-    again = ["respond", *([name] if name is not None else []), *overrides]
-    if dry_run:
-        from pipelines.respond_plan import plan_lines
-
-        for line in plan_lines(resolved):
-            typer.echo(line)
-        typer.echo(f"\nnothing was asked; next: {shlex.join(['mmpo', *again])}")
-        return
-    from pipelines.launch import launch, should_launch
-
-    if should_launch(cli_runs.LAUNCHER):
-        raise typer.Exit(launch(again, cli_runs.LAUNCHER))
-    from pipelines.respond import respond as run
-    from pipelines.respond_plan import done_lines
-
-    done = run(resolved)
-    if done is not None and int(os.environ.get("RANK", "0")) == 0:
-        for line in done_lines(resolved, done):
-            typer.echo(line)
+    missing = "give questions with --model and --output, or a recipe, such as llava_responses"
+    run_command("respond", RespondRecipe, recipe or [], model=model, output=output, dry_run=dry_run, missing=missing)

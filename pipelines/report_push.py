@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pipelines.report_places import known_paths, public_recipe
 from pipelines.report_private import Known, public, public_config, public_safetensors
-from pipelines.report_run import GRID, LORA, RECIPE, RESULT, SUMMARY, RunFiles
+from pipelines.report_run import GRID, LORA, RECIPE, RESULT, SUMMARY, RunFiles, VlmRun
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 LOGIN = "run `hf auth login`, or set HF_TOKEN"
@@ -95,17 +95,26 @@ def commit(
     return str(address)
 
 
+def finished_weights(run: RunFiles | VlmRun) -> Path:
+    """The weights of a run that is to be uploaded.
+
+    Raises:
+        ValueError: the run has none yet.
+    """
+    if run.summary is None or run.weights is None:
+        raise ValueError(
+            f"push: {run.folder} has no finished weights yet; finish it with `mmpo train {run.folder} --resume`"
+        )
+    return run.weights
+
+
 def public_files(run: RunFiles, card: str) -> Iterator[tuple[str, bytes | Path]]:
     """(place in the repository, content) of what is uploaded; a pipeline goes to the top, as `from_pretrained` wants.
 
     Raises:
         ValueError: the run has no weights yet.
     """
-    weights = run.weights
-    if run.summary is None or weights is None:
-        raise ValueError(
-            f"push: {run.folder} has no finished weights yet; finish it with `mmpo train {run.folder} --resume`"
-        )
+    weights = finished_weights(run)
     known = known_paths(run)
     yield "README.md", card.encode()
     if weights.is_file():

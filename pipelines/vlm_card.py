@@ -13,7 +13,7 @@ from mmpo.files import write_bytes
 from pipelines.model_card import CARD, MARK, escape, fenced, own_card, shown_base, table
 from pipelines.report_places import BUILT_IN, base_is_local, known_paths, public_recipe
 from pipelines.report_private import last_part, public_text
-from pipelines.report_push import check_name, commit, folder_files, public_json
+from pipelines.report_push import check_name, commit, finished_weights, folder_files, public_json
 from pipelines.report_run import RECIPE, RESULT, SUMMARY, VlmRun, read_vlm_run
 from pipelines.report_usage import hub_name
 from pipelines.report_vlm import about_scores, benchmarks, unit_name
@@ -60,11 +60,7 @@ def vlm_public_files(run: VlmRun, card: str) -> list[tuple[str, bytes | Path]]:
     Raises:
         ValueError: the run has no weights yet.
     """
-    weights = run.weights
-    if run.summary is None or weights is None:
-        raise ValueError(
-            f"push: {run.folder} has no finished weights yet; finish it with `mmpo train {run.folder} --resume`"
-        )
+    weights = finished_weights(run)
     known = known_paths(run)
     files: list[tuple[str, bytes | Path]] = [("README.md", card.encode())]
     files += [(place, content) for place, content in folder_files(weights, known) if place != "README.md"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from mmpo.data.negative_images import with_negative_images
 from mmpo.data.readers import ReadReport
 from mmpo.data.split import hold_out
 from mmpo.records import content_id
+from mmpo.shapes.answer_pairs import answer_pairs
 from mmpo.training.order import unit_of
 from mmpo.vlm_recipe import VlmMethod, VlmRecipe
 
@@ -166,15 +166,9 @@ def _shared(pairs: Iterable[AnswerPair]) -> Iterator[AnswerPair]:
 
 
 def _of_shapes(split: str, count: int, seed: int) -> Iterator[AnswerPair]:
-    try:
-        world = importlib.import_module("mmpo.shapes.answer_pairs")
-    except ImportError:
-        raise ValueError(
-            f"data.path {SHAPES}{split}: this version of mmpo has no answers to the world's questions"
-        ) from None
     if split not in ("train", "tune", "test"):
         raise ValueError(f"data.path {SHAPES}{split}: expected shapes/train, shapes/tune or shapes/test")
-    return world.answer_pairs(split, count, seed=seed)
+    return answer_pairs(split, count, seed=seed)
 
 
 def _good(recipe: VlmRecipe, encoder: AnswerEncoder, pairs: list[AnswerPair], report: ReadReport) -> _Found:
