@@ -6,7 +6,6 @@ that of the section above it, where that is a comment too); `## words` are to be
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
@@ -61,7 +60,8 @@ def flow(value: Any) -> str:
         return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent):+d}" if e else mantissa
     text = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True, width=10**6).strip()[1:-1]
     if "\n" in text or parse_yaml(f"[{text}]", "value") != [value]:  # 1e5 is a number to our reader
-        return json.dumps(value)  # which is YAML too
+        quoted = yaml.safe_dump([value], default_flow_style=True, default_style='"', width=10**6)
+        return quoted.strip()[1:-1]  # escapes of its own: JSON writes rare letters as two, which YAML does not join
     return text
 
 

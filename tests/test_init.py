@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mmpo.recipe import Recipe
@@ -277,6 +277,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@example("\x85\U00010000")
 def test_a_value_on_one_line_is_read_as_itself(value: Any) -> None:
     text = flow(value)
     assert "\n" not in text
